@@ -1,0 +1,161 @@
+"""All options of all stages, and the presets.
+
+Standard library only: the api process reads this to check requests and to describe the form. A stage gets its own dataclass, frozen
+and checked on creation. Every field has a default, a range and a reason, all three kept in the field's metadata.
+"""
+
+import types
+import typing
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+from engine.errors import InputError
+
+STAGES = ("ingest", "poses", "train", "compress")
+FORMATS = ("ply", "splat", "spz", "sog")
+
+
+def option(default: Any, help_text: str, *, low: float | None = None, high: float | None = None, choices: tuple[Any, ...] = ()) -> Any:
+    """Declare one option: its default, what it means (with unit and reason) and what it may be."""
+    return field(default=default, metadata={"help": help_text, "low": low, "high": high, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Base of option groups: checks every field against its metadata when created."""
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for spec in fields(self):
+            check_value(f"{type(self).__name__}.{spec.name}", getattr(self, spec.name), hints[spec.name], dict(spec.metadata))
+
+
+def check_value(name: str, value: Any, kind: Any, rule: dict[str, Any]) -> None:
+    """Raise ``InputError`` when ``value`` is not what the option ``name`` allows."""
+    allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    allowed = tuple(typing.get_origin(each) or each for each in allowed)
+    accepts = any(isinstance(value, each) and (each is bool or not isinstance(value, bool)) for each in allowed)
+    if not accepts and float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        accepts = True
+    if not accepts:
+        raise InputError("input.invalid_option", "Invalid option", f"{name} is {value!r}, which is not of type {kind}")
+    if value is None:
+        return
+    if rule.get("choices"):
+        chosen = value if isinstance(value, tuple) else (value,)
+        unknown = [each for each in chosen if each not in rule["choices"]]
+        if unknown:
+            raise InputError("input.invalid_option", "Invalid option", f"{name} has {unknown[0]!r}; allowed: {', '.join(map(str, rule['choices']))}")
+    low, high = rule.get("low"), rule.get("high")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if value != value or (low is not None and value < low) or (high is not None and value > high):
+            raise InputError("input.invalid_option", "Invalid option", f"{name} is {value}; it must lie between {low} and {high}")
+
+
+@dataclass(frozen=True)
+class IngestOptions(Checked):
+    """Photos in, upright photos out."""
+
+    max_side: int = option(1600, "longer side of the photos kept, pixels; features gain little above 1600 (research/sfm.md B4)", low=320, high=8192)
+    min_side: int = option(320, "photos whose longer side is shorter are refused, pixels", low=64, high=4096)
+    max_megapixels: float = option(120.0, "photos with more are refused, 10^6 pixels: a decompression bomb guard", low=0.1, high=1000.0)
+    min_photos: int = option(3, "fewer usable photos are refused", low=2, high=100)
+    jpeg_quality: int = option(95, "quality of the photos written, 1..100", low=50, high=100)
+
+
+@dataclass(frozen=True)
+class PosesOptions(Checked):
+    """Structure from motion."""
+
+    exhaustive_below: int = option(60, "match all pairs up to this many photos, neighbours by appearance and name above", low=2, high=1000)
+    neighbours: int = option(10, "pairs per photo by appearance, above exhaustive_below", low=2, high=100)
+    min_registered: float = option(0.5, "share of photos that must be registered, or the job fails", low=0.0, high=1.0)
+    target_registered: float = option(0.9, "share of photos at which no further fallback is tried", low=0.0, high=1.0)
+    max_train_side: int = option(1600, "longer side of the undistorted photos, pixels", low=160, high=8192)
+    time_limit_s: float = option(3600.0, "the stage is ended after this long, seconds", low=10.0)
+
+
+@dataclass(frozen=True)
+class TrainOptions(Checked):
+    """Gaussians from posed photos, at a budget."""
+
+    steps: int = option(3000, "optimisation steps, one photo each", low=1, high=200_000)
+    max_gaussians: int = option(100_000, "the budget: growth stops here", low=1_000, high=50_000_000)
+    max_side: int = option(640, "longer side of the photos trained on, pixels", low=64, high=8192)
+    sh_degree: int = option(2, "highest degree of the colour's spherical harmonics", low=0, high=3)
+    holdout_every: int = option(8, "every n-th photo is kept out of training and measured; 0 for none", low=0, high=100)
+    min_psnr_db: float = option(14.0, "a held-out PSNR below this fails the job, dB", low=0.0, high=60.0)
+    checkpoint_s: float = option(30.0, "seconds between checkpoints", low=0.0, high=3600.0)
+    preview_s: float = option(10.0, "seconds between preview pictures; 0 for none", low=0.0, high=3600.0)
+
+
+@dataclass(frozen=True)
+class CompressOptions(Checked):
+    """Files out."""
+
+    formats: tuple[str, ...] = option(("ply", "spz", "sog", "splat"), "files to write", choices=FORMATS)
+    prune_share: float = option(0.05, "gaussians to drop: those that give least to all photos, share of the count", low=0.0, high=0.9)
+    sog_palette: int = option(0, "entries of the SOG colour palette; 0 chooses by measured loss", low=0, high=65536)
+
+
+@dataclass(frozen=True)
+class RunOptions(Checked):
+    """Options of a whole run."""
+
+    preset: str = "draft"
+    seed: int = option(0, "all random choices follow from it", low=0, high=2**31 - 1)
+    threads: int = option(0, "CPU threads; 0 takes what the machine has", low=0, high=1024)
+    ingest: IngestOptions = IngestOptions()
+    poses: PosesOptions = PosesOptions()
+    train: TrainOptions = TrainOptions()
+    compress: CompressOptions = CompressOptions()
+
+
+PRESETS: dict[str, RunOptions] = {
+    "draft": RunOptions("draft"),
+    "standard": RunOptions(
+        "standard",
+        train=TrainOptions(steps=10_000, max_gaussians=300_000, max_side=960, sh_degree=3),
+    ),
+    "high": RunOptions(
+        "high",
+        ingest=IngestOptions(max_side=2400),
+        poses=PosesOptions(max_train_side=2400),
+        train=TrainOptions(steps=30_000, max_gaussians=1_000_000, max_side=1600, sh_degree=3),
+    ),
+}
+
+
+def preset(name: str) -> RunOptions:
+    """Return the options of a preset; ``InputError`` names the ones there are."""
+    if name not in PRESETS:
+        raise InputError("input.unknown_preset", "Unknown preset", f"there is no preset {name!r}", f"Choose one of: {', '.join(PRESETS)}.")
+    return PRESETS[name]
+
+
+def with_overrides(base: RunOptions, overrides: dict[str, Any]) -> RunOptions:
+    """Return ``base`` with nested overrides such as ``{"train": {"steps": 500}, "seed": 1}`` applied and checked."""
+    return typing.cast(RunOptions, _override(base, overrides, ""))
+
+
+def _override(group: Any, overrides: dict[str, Any], path: str) -> Any:
+    if not isinstance(overrides, dict):
+        raise InputError("input.invalid_option", "Invalid option", f"{path or 'options'} must be an object")
+    known = {spec.name for spec in fields(group)} - ({"preset"} if not path else set())
+    changes: dict[str, Any] = {}
+    for name, value in overrides.items():
+        where = f"{path}.{name}" if path else str(name)
+        if name not in known:
+            raise InputError("input.unknown_option", "Unknown option", f"there is no option {where!r}", f"Known here: {', '.join(sorted(known))}.")
+        current = getattr(group, name)
+        if is_dataclass(current):
+            changes[name] = _override(current, value, where)
+        else:
+            changes[name] = tuple(value) if isinstance(value, list) else value
+    return replace(group, **changes)
+
+
+def from_dict(values: dict[str, Any]) -> RunOptions:
+    """Return the options that ``dataclasses.asdict`` and JSON made of a ``RunOptions``."""
+    rest = dict(values)
+    return with_overrides(preset(str(rest.pop("preset", "draft"))), rest)
