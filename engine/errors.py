@@ -67,7 +67,7 @@ class CapacityError(SplatError):
     exit_code = 4
 
 
-class Cancelled(SplatError):
+class Cancelled(SplatError):  # noqa: N818 - what it is, not an error
     """The job was asked to stop."""
 
     family = "cancelled"
@@ -85,3 +85,10 @@ class InternalError(SplatError):
     family = "internal"
     retryable = True
     exit_code = 1
+
+
+def from_dict(values: dict[str, Any]) -> SplatError:
+    """Return the error that ``SplatError.to_dict`` described."""
+    kinds = {each.family: each for each in (InputError, CaptureError, CapacityError, Cancelled, InternalError)}
+    kind = kinds.get(values.get("family", ""), InternalError)
+    return kind(values["code"], values["title"], values["detail"], values.get("hint", ""), values.get("data"))

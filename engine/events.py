@@ -82,6 +82,19 @@ def to_json_line(event: Event) -> str:
     return json.dumps({"type": event.type, **asdict(event)}, ensure_ascii=True, allow_nan=False)
 
 
+def from_json_line(line: str) -> Event:
+    """Return the event of a line that ``to_json_line`` made; ``ValueError`` when it is none."""
+    values = json.loads(line)
+    kind = _TYPES.get(values.pop("type", ""))
+    if kind is None:
+        raise ValueError(f"not an event: {line[:200]}")
+    event: Event = kind(**values)
+    return event
+
+
 def failed(stage: str, error: SplatError) -> Failed:
     """Return the event for an error."""
     return Failed(stage, error.to_dict())
+
+
+_TYPES: dict[str, Any] = {each.type: each for each in (StageStarted, Progress, Warned, Checkpointed, StageDone, Failed)}

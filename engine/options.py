@@ -4,6 +4,7 @@ Standard library only: the api process reads this to check requests and to descr
 and checked on creation. Every field has a default, a range and a reason, all three kept in the field's metadata.
 """
 
+import math
 import types
 import typing
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -45,18 +46,26 @@ def check_value(name: str, value: Any, kind: Any, rule: dict[str, Any]) -> None:
         chosen = value if isinstance(value, tuple) else (value,)
         unknown = [each for each in chosen if each not in rule["choices"]]
         if unknown:
-            raise InputError("input.invalid_option", "Invalid option", f"{name} has {unknown[0]!r}; allowed: {', '.join(map(str, rule['choices']))}")
-    low, high = rule.get("low"), rule.get("high")
+            raise InputError(
+                "input.invalid_option", "Invalid option", f"{name} has {unknown[0]!r}; allowed: {', '.join(map(str, rule['choices']))}"
+            )
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if value != value or (low is not None and value < low) or (high is not None and value > high):
-            raise InputError("input.invalid_option", "Invalid option", f"{name} is {value}; it must lie between {low} and {high}")
+        check_range(name, value, rule.get("low"), rule.get("high"))
+
+
+def check_range(name: str, value: float, low: float | None, high: float | None) -> None:
+    """Raise ``InputError`` when a number is NaN or outside its limits."""
+    if math.isnan(value) or (low is not None and value < low) or (high is not None and value > high):
+        raise InputError("input.invalid_option", "Invalid option", f"{name} is {value}; it must lie between {low} and {high}")
 
 
 @dataclass(frozen=True)
 class IngestOptions(Checked):
     """Photos in, upright photos out."""
 
-    max_side: int = option(1600, "longer side of the photos kept, pixels; features gain little above 1600 (research/sfm.md B4)", low=320, high=8192)
+    max_side: int = option(
+        1600, "longer side of the photos kept, pixels; features gain little above 1600 (research/sfm.md B4)", low=320, high=8192
+    )
     min_side: int = option(320, "photos whose longer side is shorter are refused, pixels", low=64, high=4096)
     max_megapixels: float = option(120.0, "photos with more are refused, 10^6 pixels: a decompression bomb guard", low=0.1, high=1000.0)
     min_photos: int = option(3, "fewer usable photos are refused", low=2, high=100)
@@ -146,7 +155,9 @@ def _override(group: Any, overrides: dict[str, Any], path: str) -> Any:
     for name, value in overrides.items():
         where = f"{path}.{name}" if path else str(name)
         if name not in known:
-            raise InputError("input.unknown_option", "Unknown option", f"there is no option {where!r}", f"Known here: {', '.join(sorted(known))}.")
+            raise InputError(
+                "input.unknown_option", "Unknown option", f"there is no option {where!r}", f"Known here: {', '.join(sorted(known))}."
+            )
         current = getattr(group, name)
         if is_dataclass(current):
             changes[name] = _override(current, value, where)

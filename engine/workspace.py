@@ -1,13 +1,13 @@
 """The folder a run works in: names of its artefacts, atomic writes, stamps.
 
-    photos/            the photos as given (or a folder elsewhere, see ``Workspace.photos``)
-    images/            upright photos, and images.json: one record a photo, accepted or not, with the reason
-    sparse/            COLMAP model of the registered photos, in the frame all files share (cameras, images, points3D .bin)
-    undistorted/       images/ and sparse/ (PINHOLE) for the trainer
-    train/             checkpoints, gaussians.ply (float32, not yet pruned), metrics.json, preview.webp, renders of held-out views
-    assets/            what users download
-    <stage>.json       stamp: written last, so a stage that has one is whole
-    report.json        figures of the whole run
+photos/            the photos as given (or a folder elsewhere, see ``Workspace.photos``)
+images/            upright photos, and images.json: one record a photo, accepted or not, with the reason
+sparse/            COLMAP model of the registered photos, in the frame all files share (cameras, images, points3D .bin)
+undistorted/       images/ and sparse/ (PINHOLE) for the trainer
+train/             checkpoints, gaussians.ply (float32, not yet pruned), metrics.json, preview.webp, renders of held-out views
+assets/            what users download
+<stage>.json       stamp: written last, so a stage that has one is whole
+report.json        figures of the whole run
 """
 
 import contextlib
@@ -122,7 +122,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield aside
         _sync(aside)
-        os.replace(aside, path)
+        aside.replace(path)
         _sync(path.parent)
     finally:
         aside.unlink(missing_ok=True)
