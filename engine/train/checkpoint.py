@@ -1,0 +1,85 @@
+"""A training run on disk: all that ``TrainState`` and the sampler hold, so that a resumed run continues as if nothing had happened."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from engine.train.step import TrainState
+from engine.workspace import replacing
+from kernels.step import OptimizerState
+
+KEPT = 2  # the newest, and one before it should the newest be damaged
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A saved run. ``key`` names the options and inputs it belongs to; ``queue`` is what the view sampler had left."""
+
+    key: str
+    state: TrainState
+    queue: list[int]
+    n_start: int
+    seconds: float
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint aside, rename it into place, and drop all but the newest ``KEPT``."""
+    state = checkpoint.state
+    values = {
+        "key": checkpoint.key,
+        "step": state.step,
+        "rows": state.rows,
+        "moment1": state.optimizer.moment1,
+        "moment2": state.optimizer.moment2,
+        "last_step": state.optimizer.last_step,
+        "scores": state.scores,
+        "generator": state.generator.get_state(),
+        "queue": checkpoint.queue,
+        "n_start": checkpoint.n_start,
+        "seconds": checkpoint.seconds,
+    }
+    with replacing(folder / f"checkpoint-{state.step:07d}.pt") as aside:
+        torch.save(values, aside)
+    for old in _saved(folder)[:-KEPT]:
+        old.unlink()
+
+
+def load_latest(folder: Path, key: str) -> Checkpoint | None:
+    """Return the newest readable checkpoint of this key; None when there is none."""
+    for path in reversed(_saved(folder)):
+        values = _read(path)
+        if values is not None and values["key"] == key:
+            return _restore(values)
+    return None
+
+
+def clear(folder: Path) -> None:
+    """Remove all checkpoints: the run has finished, or they belong to other options."""
+    for path in _saved(folder):
+        path.unlink()
+
+
+def _saved(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("checkpoint-*.pt") if re.fullmatch(r"checkpoint-\d{7,}\.pt", path.name))
+
+
+def _read(path: Path) -> dict[str, object] | None:
+    try:
+        values: dict[str, object] = torch.load(path, weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError):
+        # Damaged, for instance by a power cut: the one before it will do.
+        return None
+    return values
+
+
+def _restore(values: dict[str, object]) -> Checkpoint:
+    tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
+    generator = torch.Generator()
+    generator.set_state(tensors["generator"])
+    optimizer = OptimizerState(tensors["moment1"], tensors["moment2"], tensors["last_step"])
+    state = TrainState(tensors["rows"], optimizer, tensors["scores"], generator, int(str(values["step"])))
+    queue = values["queue"]
+    assert isinstance(queue, list)
+    return Checkpoint(str(values["key"]), state, queue, int(str(values["n_start"])), float(str(values["seconds"])))

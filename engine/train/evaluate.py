@@ -1,0 +1,50 @@
+"""How good the gaussians are: PSNR and SSIM on photos that training never saw."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image as PillowImage
+
+from engine.render import render_rows, to_bytes
+from engine.train.views import TrainingPhoto, load_pixels
+from kernels.step import Device
+
+SHOWN = 8  # pairs of photo and render kept on disk
+
+
+def evaluate(device: Device, rows: torch.Tensor, photos: list[TrainingPhoto], sh_degree: int, renders: Path | None) -> list[dict[str, Any]]:
+    """Return name, psnr_db and ssim of each photo; write up to ``SHOWN`` pairs NAME.photo.png / NAME.render.png into ``renders``.
+
+    Both at the training size, on values clamped to 0..1; SSIM over RGB with an 11-tap window and zero padding, as 3DGS measures it.
+    """
+    figures = []
+    if renders is not None:
+        renders.mkdir(parents=True, exist_ok=True)
+    stride = max(1, math.ceil(len(photos) / SHOWN))
+    for index, photo in enumerate(photos):
+        pixels = load_pixels(photo)
+        image = render_rows(device, rows, photo.view, sh_degree).clamp_(0.0, 1.0)
+        loss = device.loss(image, pixels, ssim_weight=0.2)
+        figures.append({"name": photo.name, "psnr_db": round(psnr_db(loss.mse), 3), "ssim": round(loss.ssim, 4)})
+        if renders is not None and index % stride == 0:
+            write_pair(renders, photo, pixels, image)
+    return figures
+
+
+def psnr_db(mse: float) -> float:
+    """Return the peak signal-to-noise ratio for values in 0..1, at most 100 dB."""
+    return -10.0 * math.log10(max(mse, 1e-10))
+
+
+def mean_of(figures: list[dict[str, Any]], name: str) -> float:
+    """Return the mean of one figure over the photos."""
+    return float(sum(each[name] for each in figures) / len(figures))
+
+
+def write_pair(folder: Path, photo: TrainingPhoto, pixels: torch.Tensor, image: torch.Tensor) -> None:
+    """Write a photo and our render of it as PNG, for people to compare."""
+    stem = Path(photo.name).name
+    PillowImage.fromarray(pixels.numpy()).save(folder / f"{stem}.photo.png")
+    PillowImage.fromarray(to_bytes(image.permute(1, 2, 0).numpy())).save(folder / f"{stem}.render.png")

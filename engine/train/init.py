@@ -1,0 +1,60 @@
+"""The first gaussians, one at each sparse point."""
+
+import numpy as np
+import torch
+
+from engine.gaussians import Gaussians, to_rows
+from engine.scene import Array, Reconstruction
+from kernels.step import Device
+
+SH_C0 = 0.28209479177387814  # the constant basis function, 1 / (2 sqrt pi)
+INITIAL_OPACITY = 0.3
+SCALE_SHARE = 0.7  # of the distance to the nearest points: neighbours just overlap
+MIN_POINTS = 2_000
+
+
+def gaussians_from_points(scene: Reconstruction, device: Device, max_count: int, generator: torch.Generator) -> torch.Tensor:
+    """Return parameter rows [N, 64]: round gaussians as large as the gaps between the points, in the points' colours.
+
+    With fewer than ``MIN_POINTS`` points, copies scattered by the same gaps are added, so that thin clouds can grow evenly.
+    """
+    xyz, rgb = scene.points.xyz.astype(np.float32), scene.points.rgb.astype(np.float32) / 255.0
+    if len(xyz) > max_count:
+        chosen = torch.randperm(len(xyz), generator=generator)[:max_count].sort().values.numpy()
+        xyz, rgb = xyz[chosen], rgb[chosen]
+    gaps = point_gaps(xyz, device)
+    if 0 < len(xyz) < MIN_POINTS:
+        copies = min(max_count, MIN_POINTS) // len(xyz)
+        spread = torch.randn((copies * len(xyz), 3), generator=generator).numpy()
+        source = np.tile(np.arange(len(xyz)), copies)
+        xyz = np.concatenate([xyz, xyz[source] + spread * gaps[source, None]])
+        rgb, gaps = np.concatenate([rgb, rgb[source]]), np.concatenate([gaps, gaps[source]])
+    return torch.from_numpy(to_rows(round_gaussians(xyz, rgb, gaps * SCALE_SHARE)))
+
+
+def point_gaps(xyz: np.ndarray, device: Device) -> np.ndarray:  # [P, 3] float32 -> [P] float32
+    """Return the root mean square distance to the three nearest points, kept within a sane range of the median."""
+    if len(xyz) < 2:
+        return np.full(len(xyz), 0.1, np.float32)
+    gaps = device.knn(torch.from_numpy(np.ascontiguousarray(xyz)), 3).sqrt().numpy()
+    median = float(np.median(gaps))
+    low, high = (0.05 * median, 10.0 * median) if median > 0 else (1e-3, 1e-1)
+    clipped: np.ndarray = np.clip(gaps, low, high).astype(np.float32)
+    return clipped
+
+
+def round_gaussians(xyz: np.ndarray, rgb: np.ndarray, scales: np.ndarray) -> Gaussians:  # [P, 3], [P, 3], [P] float32
+    """Return round gaussians of one size each, half transparent, without view dependence."""
+    n = len(xyz)
+    sh = np.zeros((n, 16, 3), np.float32)
+    sh[:, 0] = (rgb - 0.5) / SH_C0
+    quats = np.tile(np.array([1.0, 0.0, 0.0, 0.0], np.float32), (n, 1))
+    log_scales = np.repeat(np.log(np.maximum(scales, 1e-7)).astype(np.float32)[:, None], 3, axis=1)
+    logits = np.full(n, np.log(INITIAL_OPACITY / (1.0 - INITIAL_OPACITY)), np.float32)
+    return Gaussians(xyz.astype(np.float32), log_scales, quats, logits, sh)
+
+
+def camera_extent(centres: Array) -> float:  # [M, 3]
+    """Return the radius of the cameras about their mean, times 1.1, the unit of the position's learning rate (3DGS)."""
+    radius = float(np.linalg.norm(centres - centres.mean(axis=0), axis=1).max())
+    return max(1.1 * radius, 1e-3)

@@ -1,0 +1,98 @@
+"""What each step does, as a pure function of its number."""
+
+from dataclasses import dataclass
+
+from engine.options import TrainOptions
+from kernels.step import AdamParams
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Constants of the recipe. Shares are of the whole run; rates are per step (research/trainers.md 3c gives their origins)."""
+
+    lr_means: float = 1.6e-4  # of the camera extent
+    lr_means_end: float = 0.01  # share of lr_means at the last step
+    lr_log_scales: float = 5e-3
+    lr_quats: float = 1e-3
+    lr_opacity: float = 2.5e-2
+    lr_sh_dc: float = 2.5e-3
+    sh_rest_share: float = 0.05  # lr of the higher bases relative to the constant one
+    sh_rest_every: int = 4  # the higher bases are three quarters of all memory traffic and change slowly
+    ssim_weight: float = 0.2
+    opacity_reg: float = 0.01  # of the mean opacity (3DGS-MCMC)
+    scale_reg: float = 0.01  # of the mean scale, in units of the camera extent
+    reg_until: float = 0.85
+    refine_every: int = 100
+    refine_from: float = 0.05
+    grow_until: float = 0.6
+    relocate_until: float = 0.85
+    noise_until: float = 0.9
+    noise_every: int = 10
+    noise_scale: float = 5e5  # of the position's learning rate (3DGS-MCMC)
+    score_views: int = 10  # the last steps before a refinement in which errors are charged to gaussians
+    levels: tuple[tuple[float, int], ...] = ((0.10, 2), (0.35, 1))  # until this share of the run, at 1/2^level of the size
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One step: rates, the size to render at, and what happens around it."""
+
+    adam: AdamParams
+    level: int
+    sh_degree: int
+    score: bool
+    noise: bool
+    refine: bool
+    n_target: int
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the rates are relative to: camera extent (world units), the count before any growth, the count now."""
+
+    extent: float
+    n_start: int
+    n: int
+
+
+def plan(step: int, options: TrainOptions, recipe: Recipe, scale: Scale) -> StepPlan:
+    """Return the plan of step 1..steps."""
+    share = step / options.steps
+    refining = recipe.refine_from <= share <= recipe.relocate_until
+    until_refine = (-step) % recipe.refine_every
+    return StepPlan(
+        adam=adam_params(step, options, recipe, scale),
+        level=next((level for until, level in recipe.levels if share <= until), 0),
+        sh_degree=min(options.sh_degree, int(share * 5 * options.sh_degree / 3)) if options.sh_degree else 0,
+        score=refining and until_refine < recipe.score_views,
+        noise=share <= recipe.noise_until and step % recipe.noise_every == 0,
+        refine=refining and until_refine == 0,
+        n_target=growth_target(share, options, recipe, scale.n_start),
+    )
+
+
+def adam_params(step: int, options: TrainOptions, recipe: Recipe, scale: Scale) -> AdamParams:
+    """Return the rates of a step; the position's falls exponentially, the rest are constant."""
+    share = step / options.steps
+    # Regularisers act on the mean over all gaussians; the kernel wants what falls on one of them.
+    regularised = float(share <= recipe.reg_until) / max(1, scale.n)
+    return AdamParams(
+        step=step,
+        lr_means=recipe.lr_means * scale.extent * recipe.lr_means_end**share,
+        lr_log_scales=recipe.lr_log_scales,
+        lr_quats=recipe.lr_quats,
+        lr_opacity=recipe.lr_opacity,
+        lr_sh_dc=recipe.lr_sh_dc,
+        lr_sh_rest=recipe.lr_sh_dc * recipe.sh_rest_share * recipe.sh_rest_every,
+        opacity_reg=recipe.opacity_reg * regularised,
+        scale_reg=recipe.scale_reg / scale.extent * regularised,
+        step_sh_rest=step % recipe.sh_rest_every == 0,
+    )
+
+
+def growth_target(share: float, options: TrainOptions, recipe: Recipe, n_start: int) -> int:
+    """Return how many gaussians there should be: from the start to the budget by equal factors, then constant."""
+    if n_start >= options.max_gaussians or share < recipe.refine_from:
+        return min(n_start, options.max_gaussians)
+    done = min(1.0, (share - recipe.refine_from) / (recipe.grow_until - recipe.refine_from))
+    return int(n_start * (options.max_gaussians / max(1, n_start)) ** done)

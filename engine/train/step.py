@@ -1,0 +1,80 @@
+"""The state of a training run, and one step of it as a straight line."""
+
+from dataclasses import dataclass
+
+import torch
+
+from engine.gaussians import ROW
+from engine.render import camera_params
+from engine.scene import PinholeView
+from engine.train.schedule import StepPlan
+from kernels.step import Device, LossValues, OptimizerState
+
+DENSITY_COLUMNS = 4
+
+
+@dataclass
+class TrainState:
+    """Everything a run changes; the only mutable object of training. Rows change in number through ``resize_rows`` alone."""
+
+    rows: torch.Tensor  # [N, 64] float32
+    optimizer: OptimizerState
+    scores: torch.Tensor  # [N] float32: error charged to each gaussian since the last refinement
+    generator: torch.Generator
+    step: int = 0
+
+    @classmethod
+    def fresh(cls, rows: torch.Tensor, generator: torch.Generator) -> "TrainState":
+        """Return the state before the first step."""
+        n = len(rows)
+        moments = [torch.zeros((n, ROW)) for _ in range(2)]
+        optimizer = OptimizerState(moments[0], moments[1], torch.zeros(n, dtype=torch.int32))
+        return cls(rows, optimizer, torch.zeros(n), generator)
+
+    def resize_rows(self, keep: torch.Tensor, added: torch.Tensor) -> None:
+        """Keep the rows that ``keep`` names (int64, in this order) and append ``added`` [A, 64] with moments of zero."""
+        n_added = len(added)
+        self.rows = torch.cat([self.rows[keep], added])
+        self.optimizer = OptimizerState(
+            torch.cat([self.optimizer.moment1[keep], torch.zeros((n_added, ROW))]),
+            torch.cat([self.optimizer.moment2[keep], torch.zeros((n_added, ROW))]),
+            torch.cat([self.optimizer.last_step[keep], torch.full((n_added,), self.step, dtype=torch.int32)]),
+        )
+        self.scores = torch.zeros(len(self.rows))
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """Pictures of one size that a step writes to; kept between steps so that a step allocates nothing."""
+
+    image: torch.Tensor  # [3, H, W] float32
+    grad_image: torch.Tensor  # [3, H, W] float32
+    error_map: torch.Tensor  # [H, W] float32
+
+    @classmethod
+    def of(cls, height: int, width: int) -> "Buffers":
+        """Return buffers for pictures of a size."""
+        return cls(torch.empty((3, height, width)), torch.empty((3, height, width)), torch.empty((height, width)))
+
+
+@dataclass(frozen=True)
+class Example:
+    """One photo at the size of the step."""
+
+    view: PinholeView
+    pixels: torch.Tensor  # [H, W, 3] uint8
+    key: int  # names the pixels, so that what depends on them alone is computed once
+
+
+def train_step(device: Device, state: TrainState, example: Example, plan: StepPlan, ssim_weight: float, buffers: Buffers) -> LossValues:
+    """Render, compare, and move the gaussians: three calls. With ``plan.score``, charge the error to the gaussians that made it."""
+    state.step = plan.adam.step
+    device.forward(state.rows, camera_params(example.view), plan.sh_degree, (0.0, 0.0, 0.0), buffers.image)
+    error_map = buffers.error_map if plan.score else None
+    loss = device.loss(
+        buffers.image, example.pixels, ssim_weight, grad_image=buffers.grad_image, error_map=error_map, target_key=example.key
+    )
+    if plan.score:
+        device.contribution(len(state.rows), sums=state.scores, weight_map=buffers.error_map)
+    device.backward_adam(state.rows, state.optimizer, buffers.grad_image, plan.adam)
+    return loss

@@ -1,0 +1,224 @@
+"""Stage: gaussians from posed photos, by gradient descent on the pictures they make."""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image as PillowImage
+
+from engine.errors import Cancelled, CaptureError, InputError
+from engine.events import Checkpointed, OnEvent, Progress
+from engine.formats.ply import write_ply
+from engine.gaussians import from_rows
+from engine.options import RunOptions, TrainOptions
+from engine.render import render_rows, to_bytes
+from engine.scene import Reconstruction
+from engine.train import checkpoint as checkpoints
+from engine.train.checkpoint import Checkpoint
+from engine.train.density import add_noise, refine
+from engine.train.evaluate import evaluate, mean_of, psnr_db
+from engine.train.init import camera_extent, gaussians_from_points
+from engine.train.schedule import Recipe, Scale, StepPlan, plan
+from engine.train.step import Buffers, Example, TrainState, train_step
+from engine.train.views import PhotoCache, Split, ViewSampler, at_level, load_split
+from engine.workspace import Workspace, hash_json, read_stamp, replacing, write_json
+from kernels.step import Device, LossValues
+
+REPORT_S = 0.5  # seconds between progress events
+PREVIEW_SIDE = 480  # pixels
+RECIPE = Recipe()
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What stays the same during a run."""
+
+    device: Device
+    split: Split
+    photos: PhotoCache
+    extent: float
+    n_start: int
+    recipe: Recipe
+    options: TrainOptions
+    key: str
+    folder: Path
+    on_event: OnEvent
+
+
+def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[str, Any]:
+    """Train, measure on held-out photos, and write train/gaussians.ply, metrics.json and preview.webp.
+
+    A run that was interrupted goes on from its last checkpoint. Raises ``CaptureError`` when the held-out PSNR is below the floor.
+    """
+    torch.set_num_threads(1)  # the kernels have their own pool; torch's would only fight it
+    device = Device(n_threads=options.threads)
+    split, scene = load_split(workspace.undistorted, options.train.max_side, options.train.holdout_every)
+    if not split.train:
+        raise InputError("input.too_few_photos", "Too few photos", "no photo is left to train on", "Add photos, or hold none out.")
+    workspace.train.mkdir(exist_ok=True)
+    saved = first_checkpoint(device, scene, workspace, options)
+    resumed_from = saved.state.step
+    extent = camera_extent(np.stack([image.centre_in_world for image in scene.images]))
+    photos = PhotoCache(split.train)
+    setup = Setup(device, split, photos, extent, saved.n_start, RECIPE, options.train, saved.key, workspace.train, on_event)
+    spent = optimise(setup, saved)
+    stats = finish(setup, saved.state)
+    checkpoints.clear(workspace.train)
+    return {**stats, **spent, "resumed_from_step": resumed_from}
+
+
+def first_checkpoint(device: Device, scene: Reconstruction, workspace: Workspace, options: RunOptions) -> Checkpoint:
+    """Return where to begin: the last checkpoint that fits, or a fresh state."""
+    key = run_key(workspace, options)
+    saved = checkpoints.load_latest(workspace.train, key)
+    if saved is not None:
+        return saved
+    checkpoints.clear(workspace.train)
+    generator = torch.Generator().manual_seed(options.seed)
+    rows = gaussians_from_points(scene, device, options.train.max_gaussians, generator)
+    if len(rows) == 0:
+        raise CaptureError(
+            "capture.no_points", "No points", "the reconstruction has no 3D points to start from", "Take photos with more overlap."
+        )
+    return Checkpoint(key, TrainState.fresh(rows, generator), [], len(rows), 0.0)
+
+
+def run_key(workspace: Workspace, options: RunOptions) -> str:
+    """Return a key that is equal when a checkpoint fits: same photos and poses, same options, same seed, same recipe."""
+    poses = read_stamp(workspace, "poses")
+    return hash_json({"poses": poses.key if poses else "", "train": asdict(options.train), "seed": options.seed, "recipe": asdict(RECIPE)})
+
+
+def optimise(setup: Setup, saved: Checkpoint) -> dict[str, float]:
+    """Take the remaining steps; return the wall and CPU seconds they took, checkpoints and previews included."""
+    state = saved.state
+    sampler = ViewSampler(len(setup.split.train), state.generator)
+    sampler.queue = list(saved.queue)
+    watch = Watch(setup, saved.seconds)
+    buffers: dict[tuple[int, int], Buffers] = {}
+    try:
+        for step in range(state.step + 1, setup.options.steps + 1):
+            planned = plan(step, setup.options, setup.recipe, Scale(setup.extent, setup.n_start, len(state.rows)))
+            loss = one_step(setup, state, sampler.next(), planned, buffers)
+            watch.after_step(state, sampler, loss)
+    except Cancelled:
+        watch.save(state, sampler)
+        raise
+    return watch.spent()
+
+
+def one_step(setup: Setup, state: TrainState, index: int, planned: StepPlan, buffers: dict[tuple[int, int], Buffers]) -> LossValues:
+    """Take one step on one photo, then change the gaussians' number and places where the plan says so."""
+    view = at_level(setup.split.train[index].view, planned.level)
+    pixels = setup.photos.pixels(index, planned.level)
+    size = (view.height, view.width)
+    if size not in buffers:
+        buffers[size] = Buffers.of(*size)
+    example = Example(view, pixels, key=1 + index * 8 + planned.level)
+    loss = train_step(setup.device, state, example, planned, setup.recipe.ssim_weight, buffers[size])
+    if planned.noise:
+        # Steps without noise are made up for: variances add.
+        add_noise(state, setup.recipe.noise_scale * planned.adam.lr_means * setup.recipe.noise_every**0.5)
+    if planned.refine:
+        refine(state, planned.n_target)
+    return loss
+
+
+class Watch:
+    """Reports, previews and checkpoints by the clock; none of it changes what is computed."""
+
+    def __init__(self, setup: Setup, seconds_before: float) -> None:
+        self._setup = setup
+        self._before = seconds_before
+        self._start, self._cpu_start = time.monotonic(), time.process_time()
+        self._reported = self._previewed = self._saved = self._start
+        self._mse: list[float] = []
+
+    def after_step(self, state: TrainState, sampler: ViewSampler, loss: LossValues) -> None:
+        """Do what is due after a step. The event listener may raise ``Cancelled``; the state is whole then."""
+        now, options = time.monotonic(), self._setup.options
+        self._mse.append(loss.mse)
+        if options.checkpoint_s and now - self._saved >= options.checkpoint_s:
+            self.save(state, sampler)
+        data: dict[str, Any] = {}
+        if options.preview_s and now - self._previewed >= options.preview_s:
+            data["preview"] = write_preview(self._setup, state)
+            self._previewed = time.monotonic()
+        if now - self._reported >= REPORT_S or state.step == options.steps:
+            self._report(state, data)
+
+    def _report(self, state: TrainState, data: dict[str, Any]) -> None:
+        steps = self._setup.options.steps
+        psnr = psnr_db(sum(self._mse) / len(self._mse))
+        rate = len(self._mse) / max(1e-9, time.monotonic() - self._reported)
+        figures = {
+            "step": state.step,
+            "steps": steps,
+            "psnr_db": round(psnr, 2),
+            "gaussians": len(state.rows),
+            "steps_per_s": round(rate, 1),
+        }
+        message = f"step {state.step}/{steps}, {len(state.rows)} gaussians, {psnr:.1f} dB, {rate:.0f} steps/s"
+        self._mse, self._reported = [], time.monotonic()
+        self._setup.on_event(Progress("train", 0.95 * state.step / steps, message, {**figures, **data}))
+
+    def save(self, state: TrainState, sampler: ViewSampler) -> None:
+        """Write a checkpoint."""
+        setup = self._setup
+        seconds = self._before + time.monotonic() - self._start
+        checkpoints.save(setup.folder, Checkpoint(setup.key, state, sampler.queue, setup.n_start, seconds))
+        self._saved = time.monotonic()
+        setup.on_event(Checkpointed("train", state.step))
+
+    def spent(self) -> dict[str, float]:
+        """Return wall seconds (of all attempts up to their last checkpoints) and CPU seconds (of this process)."""
+        wall = self._before + time.monotonic() - self._start
+        return {"optimise_seconds": round(wall, 3), "cpu_seconds": round(time.process_time() - self._cpu_start, 3)}
+
+
+def write_preview(setup: Setup, state: TrainState) -> str:
+    """Write train/preview.webp, the first photo's view as it looks now, and return its path in the workspace."""
+    view = setup.split.train[0].view
+    scale = min(1.0, PREVIEW_SIDE / max(view.width, view.height))
+    small = view.resized(max(1, round(view.width * scale)), max(1, round(view.height * scale)))
+    image = render_rows(setup.device, state.rows, small, setup.options.sh_degree)
+    with replacing(setup.folder / "preview.webp") as aside:
+        PillowImage.fromarray(to_bytes(image.permute(1, 2, 0).numpy())).save(aside, format="WEBP", quality=80)
+    return f"{setup.folder.name}/preview.webp"
+
+
+def finish(setup: Setup, state: TrainState) -> dict[str, Any]:
+    """Measure, refuse what is too bad, write the gaussians; return the figures."""
+    setup.on_event(Progress("train", 0.96, "measuring"))
+    held_out = bool(setup.split.test)
+    photos = setup.split.test or setup.split.train
+    figures = evaluate(setup.device, state.rows, photos, setup.options.sh_degree, setup.folder / "renders")
+    write_json(setup.folder / "metrics.json", {"held_out": held_out, "photos": figures})
+    psnr, ssim = mean_of(figures, "psnr_db"), mean_of(figures, "ssim")
+    if psnr < setup.options.min_psnr_db:
+        worst = ", ".join(
+            f"{each['name']} {each['psnr_db']:.1f} dB" for each in sorted(figures, key=lambda each: float(each["psnr_db"]))[:3]
+        )
+        raise CaptureError(
+            "capture.low_quality",
+            "The result does not look like the photos",
+            f"PSNR is {psnr:.1f} dB, below the floor of {setup.options.min_psnr_db:.1f} dB; worst: {worst}",
+            "The camera positions are probably wrong. Take sharper photos with more overlap and nothing that moves.",
+        )
+    with replacing(setup.folder / "gaussians.ply") as aside:
+        write_ply(aside, from_rows(state.rows.numpy(), setup.options.sh_degree))
+    write_preview(setup, state)
+    return {
+        "n_gaussians": len(state.rows),
+        "n_start": setup.n_start,
+        "n_train": len(setup.split.train),
+        "n_test": len(setup.split.test),
+        "held_out": held_out,
+        "psnr_db": round(psnr, 3),
+        "ssim": round(ssim, 4),
+        "steps": state.step,
+        "kernel": setup.device.name,
+    }

@@ -1,0 +1,106 @@
+"""The photos to train on: loading, resizing, the held-out split, the order of visits."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image as PillowImage
+
+from engine.errors import InternalError
+from engine.formats.colmap import read_reconstruction
+from engine.scene import Camera, Image, PinholeView, Reconstruction
+
+CACHE_BYTES = 2 << 30  # photos kept decoded; beyond it the least recently used are read again
+
+
+@dataclass(frozen=True)
+class TrainingPhoto:
+    """A photo on disk and the pinhole view it was taken from, at the size trained on."""
+
+    name: str
+    path: Path
+    view: PinholeView
+
+
+@dataclass(frozen=True)
+class Split:
+    """Photos to train on and photos kept out to measure with, both in order of name."""
+
+    train: list[TrainingPhoto]
+    test: list[TrainingPhoto]
+
+
+def load_split(undistorted: Path, max_side: int, holdout_every: int) -> tuple[Split, Reconstruction]:
+    """Return the photos of an undistorted model, every ``holdout_every``-th (from the first) held out, and the model."""
+    scene = read_reconstruction(undistorted / "sparse")
+    photos = [_photo(undistorted / "images" / image.name, image, scene.cameras[image.camera_id], max_side) for image in scene.images]
+    held_out = set(range(0, len(photos), holdout_every)) if holdout_every and len(photos) > 2 else set()
+    train = [photo for index, photo in enumerate(photos) if index not in held_out]
+    return Split(train, [photos[index] for index in sorted(held_out)]), scene
+
+
+def _photo(path: Path, image: Image, camera: Camera, max_side: int) -> TrainingPhoto:
+    if camera.model != "PINHOLE":
+        raise InternalError(
+            "internal.not_pinhole", "Wrong camera model", f"{image.name} has camera model {camera.model}; training needs PINHOLE"
+        )
+    fx, fy, cx, cy = camera.params
+    view = PinholeView(image.cam_from_world, fx, fy, cx, cy, camera.width, camera.height)
+    scale = min(1.0, max_side / max(camera.width, camera.height))
+    return TrainingPhoto(image.name, path, view.resized(max(1, round(camera.width * scale)), max(1, round(camera.height * scale))))
+
+
+def at_level(view: PinholeView, level: int) -> PinholeView:
+    """Return the view at 1/2^level of its size."""
+    return view.resized(max(1, view.width >> level), max(1, view.height >> level))
+
+
+class PhotoCache:
+    """Decoded photos by (index, level), within a budget of bytes. Pixels are [H, W, 3] uint8."""
+
+    def __init__(self, photos: list[TrainingPhoto], budget_bytes: int = CACHE_BYTES) -> None:
+        self._photos = photos
+        self._budget_bytes = budget_bytes
+        self._held: OrderedDict[tuple[int, int], torch.Tensor] = OrderedDict()
+        self._held_bytes = 0
+
+    def pixels(self, index: int, level: int) -> torch.Tensor:
+        """Return a photo's pixels at 1/2^level of the training size."""
+        key = (index, level)
+        if key in self._held:
+            self._held.move_to_end(key)
+            return self._held[key]
+        pixels = load_pixels(self._photos[index], level)
+        self._held[key] = pixels
+        self._held_bytes += pixels.nbytes
+        while self._held_bytes > self._budget_bytes and len(self._held) > 1:
+            _, dropped = self._held.popitem(last=False)
+            self._held_bytes -= dropped.nbytes
+        return pixels
+
+
+def load_pixels(photo: TrainingPhoto, level: int = 0) -> torch.Tensor:
+    """Read a photo and resample it (Lanczos) to 1/2^level of its training size: [H, W, 3] uint8."""
+    view = at_level(photo.view, level)
+    with PillowImage.open(photo.path) as opened:
+        image = opened.convert("RGB")
+    if image.size != (view.width, view.height):
+        image = image.resize((view.width, view.height), PillowImage.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(image))
+
+
+class ViewSampler:
+    """Visits every photo once in random order, then again in another; its state is a few numbers, so that a run can be resumed."""
+
+    def __init__(self, n_photos: int, generator: torch.Generator) -> None:
+        self._n_photos = n_photos
+        self._generator = generator
+        self.queue: list[int] = []
+
+    def next(self) -> int:
+        """Return the index of the next photo."""
+        if not self.queue:
+            self.queue = torch.randperm(self._n_photos, generator=self._generator).tolist()
+        return self.queue.pop()

@@ -1,0 +1,57 @@
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.workspace import Stamp, Workspace, hash_json, locked, read_stamp, replacing, write_json
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    target = tmp_path / "a.json"
+    write_json(target, {"old": 1})
+    with pytest.raises(RuntimeError, match="half way"), replacing(target) as aside:
+        aside.write_text("half")
+        raise RuntimeError("half way")
+    assert target.read_text().strip().startswith('{\n "old"')
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_damaged_stamp_counts_as_none(tmp_path: Path) -> None:
+    workspace = Workspace.at(tmp_path)
+    workspace.stamp("train").write_text('{"key": "x"')
+    assert read_stamp(workspace, "train") is None
+    workspace.stamp("train").write_text('{"key": "x"}')
+    assert read_stamp(workspace, "train") is None
+
+
+def test_a_stamp_is_read_back(tmp_path: Path) -> None:
+    from dataclasses import asdict
+
+    workspace = Workspace.at(tmp_path)
+    stamp = Stamp("key", {"a": 1}, {"b": 2.5}, 3.25, 4)
+    write_json(workspace.stamp("poses"), asdict(stamp))
+    assert read_stamp(workspace, "poses") == stamp
+
+
+def test_keys_do_not_depend_on_the_order_of_names() -> None:
+    assert hash_json({"a": 1, "b": 2}) == hash_json({"b": 2, "a": 1})
+    assert hash_json({"a": 1}) != hash_json({"a": 2})
+
+
+def hold(root: Path, seconds: float) -> None:
+    with locked(Workspace.at(root)):
+        (root / "held").touch()
+        time.sleep(seconds)
+        (root / "released").touch()
+
+
+def test_two_processes_never_hold_one_workspace(tmp_path: Path) -> None:
+    other = multiprocessing.get_context("spawn").Process(target=hold, args=(tmp_path, 0.5))
+    other.start()
+    while not (tmp_path / "held").exists():
+        assert other.is_alive()
+        time.sleep(0.01)
+    with locked(Workspace.at(tmp_path)):
+        assert (tmp_path / "released").exists()
+    other.join()
