@@ -1,5 +1,6 @@
 """A training run on disk: all that ``TrainState`` and the sampler hold, so that a resumed run continues as if nothing had happened."""
 
+import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,7 @@ def _saved(folder: Path) -> list[Path]:
 def _read(path: Path) -> dict[str, object] | None:
     try:
         values: dict[str, object] = torch.load(path, weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError):
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError):
         # Damaged, for instance by a power cut: the one before it will do.
         return None
     return values

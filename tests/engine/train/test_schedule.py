@@ -1,0 +1,53 @@
+import pytest
+
+from engine.options import TrainOptions
+from engine.train.schedule import Recipe, Scale, plan
+
+OPTIONS = TrainOptions(steps=1000, max_gaussians=50_000, sh_degree=3)
+RECIPE = Recipe()
+SCALE = Scale(extent=2.0, n_start=5_000, n=5_000)
+
+
+def plans() -> list:
+    return [plan(step, OPTIONS, RECIPE, SCALE) for step in range(1, OPTIONS.steps + 1)]
+
+
+def test_the_position_rate_falls_by_equal_factors_to_its_end() -> None:
+    rates = [each.adam.lr_means for each in plans()]
+    assert all(later < earlier for earlier, later in zip(rates, rates[1:], strict=False))
+    assert rates[-1] == RECIPE.lr_means * SCALE.extent * RECIPE.lr_means_end
+
+
+def test_pictures_grow_to_full_size_and_never_shrink() -> None:
+    levels = [each.level for each in plans()]
+    assert levels[0] == 2
+    assert levels[-1] == 0
+    assert levels == sorted(levels, reverse=True)
+
+
+def test_colour_degrees_rise_to_the_chosen_one() -> None:
+    degrees = [each.sh_degree for each in plans()]
+    assert degrees[0] == 0
+    assert degrees[-1] == 3
+    assert degrees == sorted(degrees)
+
+
+def test_the_count_reaches_the_budget_and_stays() -> None:
+    targets = [each.n_target for each in plans()]
+    assert targets[0] == SCALE.n_start
+    assert targets == sorted(targets)
+    assert targets[int(RECIPE.grow_until * 1000)] == OPTIONS.max_gaussians == targets[-1]
+
+
+def test_refinement_ends_before_the_run_and_follows_scoring() -> None:
+    refining = [index for index, each in enumerate(plans()) if each.refine]
+    assert refining
+    assert max(refining) < RECIPE.relocate_until * OPTIONS.steps
+    for index in refining:
+        assert all(each.score for each in plans()[index - RECIPE.score_views + 1 : index + 1])
+
+
+def test_regularisers_are_off_at_the_end() -> None:
+    assert plans()[0].adam.opacity_reg == pytest.approx(RECIPE.opacity_reg / SCALE.n)
+    assert plans()[-1].adam.opacity_reg == 0.0
+    assert plans()[-1].adam.scale_reg == 0.0
