@@ -1,0 +1,38 @@
+"""Fixtures of the kernel tests: one torch thread, a generator, and a CPU device for each instruction set."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from kernels.step import Device
+
+torch.set_num_threads(1)
+
+NEEDED_FLAGS = {
+    "generic": set(),
+    "avx2": {"avx2", "fma"},
+    "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vbmi2"},
+}
+
+
+def machine_flags() -> set[str]:
+    """Return the instruction sets that Linux reports for this machine; empty elsewhere."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((set(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), set())
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A random generator with a fixed seed."""
+    return torch.Generator().manual_seed(20)
+
+
+@pytest.fixture(scope="session", params=["avx512", "avx2", "generic"])
+def device(request: pytest.FixtureRequest) -> Device:
+    """A CPU device with two threads for each instruction set that this machine has."""
+    missing = NEEDED_FLAGS[request.param] - machine_flags()
+    if missing:
+        pytest.skip(f"this machine has no {', '.join(sorted(missing))}")
+    return Device("cpu", n_threads=2, isa=request.param)
