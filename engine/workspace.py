@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +127,28 @@ def replacing(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``path`` to fill; on success it takes the place of ``path``, on error it is removed.
+
+    Leftovers of killed runs are removed too: whoever writes a folder holds the workspace (see ``locked``).
+    """
+    for leftover in path.parent.glob(f".{path.name}.*.part"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        for file in (aside, *aside.rglob("*")):
+            _sync(file)
+        if path.exists():
+            shutil.rmtree(path)
+        aside.replace(path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:
