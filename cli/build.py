@@ -1,0 +1,186 @@
+"""``splatworks build``: photos to a splat file through a running service. Run again after any break, it goes on where it was."""
+
+import contextlib
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.prompt import Confirm
+
+from cli import show
+from cli.client import Client, batches
+from engine.errors import Cancelled, CaptureError, InputError, SplatError
+from engine.options import FORMATS
+from engine.workspace import hash_file, hash_json, write_json
+
+TERMINAL = ("succeeded", "failed", "cancelled")
+POLL_S = 2.0
+AT_MOST_EVERY_S = 0.3
+OUTPUT_SUFFIXES = (*(f".{name}" for name in FORMATS), ".glb")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: photos, where the splat goes, preset and options on top of it."""
+
+    photos: list[Path]
+    output: Path
+    preset: str = "draft"
+    options: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An earlier try at the same thing, noted beside the output: the capture that holds its photos."""
+
+    server: str
+    fingerprint: str
+    capture_id: str
+
+
+def build(client: Client, request: Request) -> Path:
+    """Upload what the server lacks, run the job, download the splat; return where it lies. Raises the ``SplatError`` that ended it."""
+    asset_name = asset_of(request.output)
+    hashes = {photo: hash_file(photo) for photo in request.photos}
+    fingerprint = hash_json([sorted(hashes.values()), request.preset, request.options])
+    note = request.output.with_name(f"{request.output.name}.build.json")
+    capture_id = _capture(client, note, fingerprint)
+    _upload(client, capture_id, hashes)
+    job = _start(client, capture_id, request)
+    job = _until_ended(client, job)
+    _check(job)
+    _download(client, job["id"], asset_name, request.output)
+    note.unlink(missing_ok=True)
+    show.figures(client.get(f"/v1/jobs/{job['id']}/assets/report.json"))
+    return request.output
+
+
+def asset_of(output: Path) -> str:
+    """Return the asset that fits the output's extension. Raises ``InputError`` for an extension that no splat has."""
+    if output.suffix.lower() not in OUTPUT_SUFFIXES:
+        detail = f"{output.name} ends in {output.suffix or 'nothing'!r}"
+        raise InputError("input.unknown_format", "Unknown format", detail, f"Choose one of {' '.join(OUTPUT_SUFFIXES)}.")
+    if not output.resolve().parent.is_dir():
+        raise InputError("input.no_such_file", "No such folder", f"{output.resolve().parent} does not exist")
+    return f"scene{output.suffix.lower()}"
+
+
+def _capture(client: Client, note: Path, fingerprint: str) -> str:
+    """Return the capture that an earlier try began, if the server still has it, else a new one."""
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        begun = Begun(**json.loads(note.read_text()))
+        if (begun.server, begun.fingerprint) == (client.url, fingerprint) and _exists(client, begun.capture_id):
+            return begun.capture_id
+    capture_id = str(client.post("/v1/captures", {})["id"])
+    write_json(note, asdict(Begun(client.url, fingerprint, capture_id)))
+    return capture_id
+
+
+def _exists(client: Client, capture_id: str) -> bool:
+    try:
+        client.get(f"/v1/captures/{capture_id}")
+    except SplatError as error:
+        if error.retryable:
+            raise
+        return False
+    return True
+
+
+def _upload(client: Client, capture_id: str, hashes: dict[Path, str]) -> None:
+    """Send the photos that the server has not seen yet, and list those it refused."""
+    seen = {photo["sha256"] for photo in client.get(f"/v1/captures/{capture_id}")["photos"]}
+    missing = [photo for photo, sha256 in hashes.items() if sha256 not in seen]
+    refused: list[tuple[str, str]] = []
+    with show.transfer_bars() as bars:
+        bar = bars.add_task(f"Upload {len(missing)} photos", total=sum(photo.stat().st_size for photo in missing))
+        for batch in batches(missing):
+            try:
+                client.send_photos(capture_id, batch)
+            except SplatError as error:
+                if error.code != "input.no_usable_photos":
+                    raise
+                refused += [(str(each["name"]), str(each["detail"])) for each in error.data.get("errors", [])]
+            bars.advance(bar, sum(photo.stat().st_size for photo in batch))
+    photos = client.get(f"/v1/captures/{capture_id}")["photos"]
+    listed = [(photo["name"], photo["error"]["detail"]) for photo in photos if photo.get("error")]
+    show.rejected(listed + [each for each in refused if each not in listed])
+
+
+def _start(client: Client, capture_id: str, request: Request) -> dict[str, Any]:
+    body = {"capture_id": capture_id, "preset": request.preset, **({"options": request.options} if request.options else {})}
+    # A job that failed or was cancelled is not what a second try wants back, so ended ones are counted into the key.
+    ended = [job for job in _jobs_of(client, capture_id) if job["state"] in ("failed", "cancelled")]
+    key = hashlib.sha256(f"{hash_json(body)}:{len(ended)}".encode()).hexdigest()
+    job: dict[str, Any] = client.post("/v1/jobs", body, idempotency_key=key)
+    return job
+
+
+def _jobs_of(client: Client, capture_id: str) -> list[dict[str, Any]]:
+    return [job for job in client.get("/v1/jobs", limit=100)["items"] if job["capture_id"] == capture_id]
+
+
+def _until_ended(client: Client, job: dict[str, Any]) -> dict[str, Any]:
+    """Show the job until it ends. Ctrl-C asks whether to cancel it."""
+    show.err.print(f"Job {job['id']} at {client.url}/jobs/{job['id']}/view", markup=False)
+    while True:
+        try:
+            with show.StageBars() as bars:
+                for seen in watch(client, job["id"]):
+                    bars.update(seen)
+                    job = seen
+            return job
+        except KeyboardInterrupt:
+            if sys.stdin.isatty() and not Confirm.ask("Cancel the job?", console=show.err, default=True):
+                detail = f"job {job['id']} goes on at {client.url}"
+                raise Cancelled("cancelled.left", "No longer watching", detail, f"See it with `splatworks status {job['id']}`.") from None
+            client.post(f"/v1/jobs/{job['id']}/cancel", {})
+
+
+def watch(client: Client, job_id: str) -> Iterator[dict[str, Any]]:
+    """Yield the job whenever it changed, until it has ended: by its event stream, and by asking again where the stream breaks."""
+    job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}")
+    yield job
+    last_id = ""
+    while job["state"] not in TERMINAL:
+        asked_at = 0.0
+        try:
+            for event in client.events(job_id, last_id):
+                last_id = event.id or last_id
+                if time.monotonic() - asked_at < AT_MOST_EVERY_S:
+                    continue
+                asked_at = time.monotonic()
+                job = client.get(f"/v1/jobs/{job_id}")
+                yield job
+                if job["state"] in TERMINAL:
+                    return
+        except SplatError as error:
+            if not error.retryable:
+                raise
+        time.sleep(0.0 if asked_at else POLL_S)
+        job = client.get(f"/v1/jobs/{job_id}")
+        yield job
+
+
+def _check(job: dict[str, Any]) -> None:
+    """Raise what ended a job that did not succeed."""
+    if job["state"] == "succeeded":
+        return
+    if job["state"] == "cancelled":
+        raise Cancelled.by_request()
+    failure = job["error"]
+    raise CaptureError(failure["code"], failure["title"], failure["detail"], failure.get("hint") or "")
+
+
+def _download(client: Client, job_id: str, name: str, output: Path) -> None:
+    listed = {asset["name"]: asset for asset in client.get(f"/v1/jobs/{job_id}/assets")["items"]}
+    if name not in listed:
+        known = " ".join(sorted(each for each in listed if each.startswith("scene.")))
+        raise InputError("input.no_such_asset", "No such file", f"the job wrote no {name}", f"It wrote: {known}.")
+    with show.transfer_bars() as bars:
+        bar = bars.add_task(f"Download {name}", total=listed[name]["size_bytes"])
+        client.download(job_id, listed[name], output, lambda count: bars.advance(bar, count))

@@ -1,0 +1,114 @@
+"""The ``splatworks`` command."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from api.settings import Settings
+from cli import build as building
+from cli import local, photos, show
+from cli.client import Client
+from engine.errors import InputError, SplatError
+from engine.options import PRESETS
+
+app = typer.Typer(help="Photos in, 3D Gaussian splats out.", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+DataDir = Annotated[Path | None, typer.Option(help="Where the service keeps everything.", show_default="~/.splatworks")]
+Server = Annotated[str, typer.Option(envvar="SPLATWORKS_SERVER", help="URL of a service; without it the one on this machine.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.", show_default="8000")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Run the whole service on this machine until Ctrl-C."""
+    with _explained():
+        from cli.serve import serve as run  # noqa: PLC0415 (the other commands start faster without Celery and the database)
+
+        run(_settings(host=host, port=port, data_dir=data_dir))
+
+
+@app.command()
+def build(
+    paths: Annotated[list[Path], typer.Argument(metavar="PHOTOS...", help="Folders and files.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the splat goes; its extension chooses the format.")] = Path(
+        "scene.sog"
+    ),
+    preset: Annotated[str, typer.Option(help=f"One of {', '.join(PRESETS)}.")] = "draft",
+    server: Server = "",
+    data_dir: DataDir = None,
+) -> None:
+    """Make a splat from photos: upload, wait, download."""
+    with _explained():
+        request = building.Request(photos.collect(paths), output, preset)
+        with _server(server, data_dir) as client:
+            written = building.build(client, request)
+        show.out.print(f"{written} ({written.stat().st_size:,} bytes)", markup=False)
+
+
+@app.command()
+def jobs(server: Server = "", data_dir: DataDir = None) -> None:
+    """List the latest jobs."""
+    with _explained(), _known_server(server, data_dir) as client:
+        show.jobs(client.get("/v1/jobs", limit=50)["items"])
+
+
+@app.command()
+def status(job_id: JobId, server: Server = "", data_dir: DataDir = None) -> None:
+    """Show one job and its stages."""
+    with _explained(), _known_server(server, data_dir) as client:
+        show.job(client.get(f"/v1/jobs/{job_id}"))
+
+
+@app.command()
+def cancel(job_id: JobId, server: Server = "", data_dir: DataDir = None) -> None:
+    """Stop a job."""
+    with _explained(), _known_server(server, data_dir) as client:
+        show.job(client.post(f"/v1/jobs/{job_id}/cancel", {}))
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Turn an error into words and exit status 1."""
+    try:
+        yield
+    except SplatError as error:
+        show.error(error)
+        raise typer.Exit(1) from error
+
+
+def _settings(**given: object) -> Settings:
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" if each["loc"] else each["msg"] for each in error.errors())
+        raise InputError("input.invalid_setting", "Invalid setting", said) from error
+
+
+@contextlib.contextmanager
+def _server(url: str, data_dir: Path | None) -> Iterator[Client]:
+    """Yield the server named, or the one on this machine, started if need be."""
+    if url:
+        with Client(url) as client:
+            yield client
+        return
+    with local.running(_settings(data_dir=data_dir).data_dir) as found, Client(found) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def _known_server(url: str, data_dir: Path | None) -> Iterator[Client]:
+    """Yield the server named, or the one that runs on this machine."""
+    with Client(url or local.find(_settings(data_dir=data_dir).data_dir)) as client:
+        yield client
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,118 @@
+/** The HTTP interface under /v1, typed: only what the pages use. */
+
+export type StageState = "pending" | "running" | "done" | "skipped" | "failed";
+export type JobState = "queued" | "running" | "cancelling" | "cancelled" | "succeeded" | "failed";
+
+export interface Stage {
+  name: string;
+  state: StageState;
+  progress: number;
+  message?: string | null;
+  seconds?: number | null;
+}
+
+export interface JobError {
+  code: string;
+  title: string;
+  detail: string;
+  hint?: string;
+}
+
+export interface Job {
+  id: string;
+  capture_id: string;
+  state: JobState;
+  stage: string | null;
+  stages: Stage[];
+  progress: number;
+  preset: string;
+  queue_position?: number | null;
+  created_at: string;
+  started_at?: string | null;
+  finished_at?: string | null;
+  error: JobError | null;
+}
+
+export interface Photo {
+  name: string;
+  state: string;
+  reject_reason?: string | null;
+}
+
+export interface Asset {
+  name: string;
+  size_bytes: number;
+}
+
+export interface Preset {
+  name: string;
+  description?: string;
+}
+
+const TERMINAL: ReadonlySet<string> = new Set(["succeeded", "failed", "cancelled"]);
+
+/** Whether a job has ended. */
+export function isTerminal(job: Job): boolean {
+  return TERMINAL.has(job.state);
+}
+
+/** An error the server explained (problem+json), or that the network gave. */
+export class Problem extends Error {
+  constructor(
+    readonly title: string,
+    readonly detail: string,
+    readonly hint = "",
+    readonly status = 0,
+  ) {
+    super(detail);
+  }
+}
+
+/** The problem that a response's status and body tell. */
+export function toProblem(status: number, text: string): Problem {
+  try {
+    const body = JSON.parse(text) as { title?: string; detail?: string; hint?: string };
+    return new Problem(body.title ?? `HTTP ${status}`, body.detail ?? "", body.hint ?? "", status);
+  } catch {
+    return new Problem(`HTTP ${status}`, "The server gave an answer that this page cannot read.", "", status);
+  }
+}
+
+const OFFLINE = new Problem("No connection", "The server did not answer.", "Is `splatworks serve` still running?");
+
+/** Whatever was thrown, as a problem. */
+export function asProblem(thrown: unknown): Problem {
+  return thrown instanceof Problem ? thrown : new Problem("Unexpected error", String(thrown));
+}
+
+/** Ask the server; a 4xx, a 5xx or silence throws a Problem. */
+export async function request<T>(path: string, init: RequestInit = {}): Promise<T> {
+  let response: Response;
+  try {
+    response = await fetch(path, init);
+  } catch {
+    throw OFFLINE;
+  }
+  const text = await response.text();
+  if (!response.ok) throw toProblem(response.status, text);
+  return (text ? JSON.parse(text) : undefined) as T;
+}
+
+/** Send a JSON body. */
+export function post<T>(path: string, body: unknown, headers: Record<string, string> = {}): Promise<T> {
+  return request<T>(path, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json", ...headers } });
+}
+
+/** Send one batch of photos; `onBytes` hears how many bytes have left. */
+export function sendPhotos(captureId: string, photos: File[], onBytes: (sent: number) => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const form = new FormData();
+    for (const photo of photos) form.append("files", photo, photo.name);
+    const call = new XMLHttpRequest(); // fetch does not tell upload progress
+    call.open("POST", `/v1/captures/${captureId}/photos`);
+    call.upload.onprogress = (event) => onBytes(event.loaded);
+    call.onload = () => (call.status < 400 ? resolve() : reject(toProblem(call.status, call.responseText)));
+    call.onerror = () => reject(OFFLINE);
+    call.send(form);
+  });
+}

@@ -1,0 +1,82 @@
+/** One job, as the list shows it: state, a bar for each stage, what to do next. */
+
+import { type Asset, isTerminal, type Job, type Photo, type Stage } from "./api";
+import { button, make, progressBar } from "./dom";
+import { notice } from "./notice";
+import { bytes, counted, duration, moment } from "./words";
+
+const STAGE_TITLES: Record<string, string> = {
+  ingest: "Read photos",
+  poses: "Find cameras",
+  train: "Train gaussians",
+  compress: "Write files",
+};
+
+/** What the card shows besides the job itself, fetched when the job has ended. */
+export interface Extras {
+  assets: Asset[];
+  rejected: Photo[];
+}
+
+/** Draw the job into `card`. */
+export function drawJob(card: HTMLElement, job: Job, extras: Extras | null, onCancel: () => void): void {
+  card.dataset["state"] = job.state;
+  card.replaceChildren(
+    heading(job, onCancel),
+    make("ol", { className: "stages" }, ...job.stages.map(stageRow)),
+    ...(job.error ? [notice(job.error)] : []),
+    ...(extras ? endings(job, extras) : []),
+  );
+}
+
+function heading(job: Job, onCancel: () => void): HTMLElement {
+  const state = make("span", { className: `state ${job.state}`, textContent: stateWords(job) });
+  const title = make("h3", {}, `${job.preset} `, make("small", { textContent: moment(job.created_at) }));
+  const actions = make("div", { className: "actions" });
+  if (job.state === "succeeded") actions.append(make("a", { className: "primary", href: `/jobs/${job.id}/view`, textContent: "Open viewer" }));
+  if (!isTerminal(job) && job.state !== "cancelling") actions.append(button("Cancel", "quiet", onCancel));
+  return make("header", {}, title, state, actions);
+}
+
+function stateWords(job: Job): string {
+  if (job.state === "queued" && job.queue_position) return `queued, place ${job.queue_position}`;
+  if (job.state === "running") return `running, ${Math.floor(job.progress * 100)} %`;
+  return job.state;
+}
+
+function stageRow(stage: Stage): HTMLElement {
+  const title = STAGE_TITLES[stage.name] ?? stage.name;
+  const fraction = stage.state === "done" || stage.state === "skipped" ? 1 : stage.progress;
+  return make(
+    "li",
+    { className: stage.state },
+    make("span", { className: "stage-name", textContent: title }),
+    progressBar(title, fraction),
+    make("span", { className: "stage-note", textContent: stageNote(stage) }),
+  );
+}
+
+function stageNote(stage: Stage): string {
+  if (stage.state === "running") return stage.message || `${Math.floor(stage.progress * 100)} %`;
+  if (stage.state === "done" && typeof stage.seconds === "number") return duration(stage.seconds);
+  return stage.state === "pending" ? "" : stage.state;
+}
+
+function endings(job: Job, extras: Extras): HTMLElement[] {
+  const parts: HTMLElement[] = [];
+  if (extras.assets.length > 0) parts.push(downloads(job, extras.assets));
+  if (extras.rejected.length > 0) parts.push(rejections(extras.rejected));
+  return parts;
+}
+
+function downloads(job: Job, assets: Asset[]): HTMLElement {
+  const links = assets.map((asset) =>
+    make("li", {}, make("a", { href: `/v1/jobs/${job.id}/assets/${asset.name}`, download: asset.name, textContent: asset.name }), ` ${bytes(asset.size_bytes)}`),
+  );
+  return make("ul", { className: "downloads", ariaLabel: "Downloads" }, ...links);
+}
+
+function rejections(photos: Photo[]): HTMLElement {
+  const rows = photos.map((photo) => make("li", { textContent: `${photo.name}: ${photo.reject_reason ?? photo.state}` }));
+  return make("details", {}, make("summary", { textContent: `${counted(photos.length, "photo")} left out` }), make("ul", {}, ...rows));
+}

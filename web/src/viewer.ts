@@ -1,0 +1,78 @@
+/** The page /jobs/{id}/view: one scene, full window. */
+
+import { defaultSettings, type ExperienceSettings } from "@playcanvas/supersplat-viewer/settings";
+import { createViewer } from "@playcanvas/supersplat-viewer/viewer";
+import "@playcanvas/supersplat-viewer/viewer.css";
+
+import { asProblem, type Job, Problem, request, toProblem } from "./api";
+import { firstView, type PhotoCamera } from "./camera";
+import { byId, make } from "./dom";
+import { notice } from "./notice";
+import "./style.css";
+
+const WAIT_FOR_PICTURE_MS = 60_000;
+
+function jobIdOfPage(): string {
+  const match = /^\/jobs\/([^/]+)\/view/.exec(location.pathname);
+  if (!match?.[1]) throw new Problem("No job", `${location.pathname} names no job.`, "Open a scene from the list of jobs.");
+  return match[1];
+}
+
+async function finishedJob(id: string): Promise<Job> {
+  const job = await request<Job>(`/v1/jobs/${id}`);
+  if (job.state === "succeeded") return job;
+  if (job.error) throw new Problem(job.error.title, job.error.detail, job.error.hint);
+  throw new Problem("Not ready yet", `This job is ${job.state}.`, "Come back when it has succeeded; the list of jobs shows its progress.");
+}
+
+async function settingsOf(assets: string): Promise<ExperienceSettings> {
+  const settings = defaultSettings("object");
+  try {
+    const cameras = await request<PhotoCamera[]>(`${assets}/cameras.json`);
+    const initial = firstView(cameras, window.innerWidth / window.innerHeight);
+    if (initial) settings.cameras = [{ initial }];
+  } catch (thrown) {
+    // Without cameras the viewer frames the scene by itself: a worse first view, but a view.
+    console.info(`first view is the viewer's own: ${asProblem(thrown).title}`);
+  }
+  return settings;
+}
+
+async function open(id: string): Promise<void> {
+  await finishedJob(id);
+  const assets = `/v1/jobs/${id}/assets`;
+  const contents = await fetch(`${assets}/scene.sog`);
+  if (!contents.ok) throw toProblem(contents.status, await contents.text());
+  const settings = await settingsOf(assets);
+  const viewer = await createViewer({
+    container: byId("viewer"),
+    settings,
+    contentUrl: `${assets}/scene.sog`,
+    contents: Promise.resolve(contents),
+    renderer: "webgl",
+  });
+  await new Promise<void>((resolve, reject) => {
+    const late = () => reject(new Problem("No picture", "The scene did not appear.", "The file may be damaged, or WebGL 2 may be off in this browser."));
+    const timer = setTimeout(late, WAIT_FOR_PICTURE_MS);
+    const done = () => (clearTimeout(timer), resolve());
+    if (viewer.state.loaded) done();
+    else viewer.events.on("loaded:changed", done);
+  });
+}
+
+async function run(): Promise<void> {
+  const message = byId("message");
+  try {
+    const id = jobIdOfPage();
+    await open(id);
+    byId("bar").append(make("a", { href: `/v1/jobs/${id}/assets/scene.sog`, download: "scene.sog", textContent: "Download .sog" }));
+    message.remove();
+    document.body.dataset["state"] = "loaded";
+  } catch (thrown) {
+    byId("viewer").replaceChildren();
+    message.replaceChildren(notice(asProblem(thrown)));
+    document.body.dataset["state"] = "failed";
+  }
+}
+
+void run();
