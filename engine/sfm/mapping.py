@@ -1,0 +1,133 @@
+"""From verified pairs to poses: four attempts, each only if the ones before left too many photos out (research/sfm.md B7)."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pycolmap
+
+from engine.options import PosesOptions
+from engine.sfm.context import Context, Report
+from engine.sfm.matching import ViewGraph, forget_matches, match, read_view_graph
+from engine.sfm.models import MIN_MODEL_SIZE, Model, best_model
+from engine.sfm.pairs import Pairs
+
+# Lowe's ratio of the last attempt: finds more matches between photos that look less alike, at the price of more false ones.
+LOOSE_RATIO = 0.9
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try: how many photos hang together, how many more than before, and what it cost. ``note`` says why it was left out."""
+
+    mapper: str
+    registered: int
+    gain: int
+    n_points: int
+    error_px: float
+    seconds: float
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
+
+
+class Mapper:
+    """Runs attempts, keeps the best model and the list of what was tried."""
+
+    def __init__(self, context: Context, options: PosesOptions, report: Report) -> None:
+        self.context = context
+        self.options = options
+        self.report = report
+        self.best = Model()
+        self.mapper = "none"
+        self.attempts: list[Attempt] = []
+
+    def run(self, database: Path, pairs: Pairs, graph: ViewGraph) -> ViewGraph:
+        """Run the chain until ``target_registered`` is met; return the view graph that the best model came from."""
+        self._attempt("incremental", graph, lambda: self._incremental(database, relaxed=False))
+        self._attempt("global", graph, lambda: self._global(database))
+        self._attempt("incremental relaxed", graph, lambda: self._incremental(database, relaxed=True))
+        if self._is_enough() or len(self.context.photos) > self.options.exhaustive_below or graph.n_verified == 0:
+            return graph
+        loose = self.context.folder / "loose.db"
+        shutil.copyfile(database, loose)
+        return self._match_again(loose, pairs, graph)
+
+    def _match_again(self, loose: Path, pairs: Pairs, graph: ViewGraph) -> ViewGraph:
+        started, before = time.monotonic(), len(self.best)
+        forget_matches(loose)
+        match(self.context, loose, pairs, LOOSE_RATIO, lambda _share, words: self.report(0.8, words))
+        wider = read_view_graph(loose, len(pairs))
+        spent = time.monotonic() - started
+        self._attempt("incremental relaxed, ratio 0.9", wider, lambda: self._incremental(loose, relaxed=True), spent)
+        return wider if len(self.best) > before else graph
+
+    def _is_enough(self) -> bool:
+        return len(self.best) >= self.options.target_registered * len(self.context.photos)
+
+    def _attempt(self, mapper: str, graph: ViewGraph, work: Callable[[], list[Any]], spent_s: float = 0.0) -> None:
+        if self._is_enough():
+            return
+        reachable = len(graph.groups[0]) if graph.groups else 0
+        if len(self.best) >= max(reachable, MIN_MODEL_SIZE) or reachable < MIN_MODEL_SIZE:
+            # No mapper can join photos that share no verified pair.
+            note = f"matches join at most {reachable} photos"
+            self.attempts.append(Attempt(mapper, 0, 0, 0, 0.0, round(spent_s, 3), note))
+            return
+        if self._is_out_of_time():
+            self.attempts.append(Attempt(mapper, 0, 0, 0, 0.0, round(spent_s, 3), "no time left"))
+            return
+        self.report(0.2 * len(self.attempts), f"placing the cameras ({mapper})")
+        started = time.monotonic()
+        model = best_model(work())
+        seconds = time.monotonic() - started + spent_s
+        gain = max(0, len(model) - len(self.best))
+        self.attempts.append(Attempt(mapper, len(model), gain, model.n_points, round(model.error_px, 4), round(seconds, 3)))
+        if gain:
+            self.best, self.mapper = model, mapper
+
+    def _is_out_of_time(self) -> bool:
+        """With a usable model in hand the end of time ends the search, without one the stage."""
+        if len(self.best) < max(MIN_MODEL_SIZE, self.options.min_registered * len(self.context.photos)):
+            self.context.deadline.check("placing the cameras")
+        return self.context.deadline.remaining_s() <= 0
+
+    def _incremental(self, database: Path, *, relaxed: bool) -> list[Any]:
+        options = pycolmap.IncrementalPipelineOptions()
+        options.min_model_size = MIN_MODEL_SIZE
+        options.num_threads = self.context.n_threads
+        options.random_seed = self.context.seed
+        options.max_runtime_seconds = max(1, int(self.context.deadline.remaining_s()))
+        if relaxed:
+            options.min_num_matches = 10
+            options.mapper.init_min_tri_angle = 4.0
+            options.mapper.init_max_forward_motion = 1.0
+            options.mapper.init_min_num_inliers = 30
+            options.mapper.abs_pose_min_num_inliers = 15
+            options.mapper.abs_pose_min_inlier_ratio = 0.15
+        found = pycolmap.incremental_mapping(database, self.context.images, self._empty_folder(), options)
+        return [found[key] for key in sorted(found)]
+
+    def _global(self, database: Path) -> list[Any]:
+        # Calibration rewrites focal lengths and pairs, so it works on a copy.
+        calibrated = self.context.folder / "calibrated.db"
+        shutil.copyfile(database, calibrated)
+        calibration = pycolmap.ViewGraphCalibrationOptions()
+        calibration.random_seed = self.context.seed
+        pycolmap.calibrate_view_graph(calibrated, calibration)
+        options = pycolmap.GlobalPipelineOptions()
+        options.min_model_size = MIN_MODEL_SIZE
+        options.num_threads = self.context.n_threads
+        options.random_seed = self.context.seed
+        found = pycolmap.global_mapping(calibrated, self.context.images, self._empty_folder(), options)
+        return [found[key] for key in sorted(found)]
+
+    def _empty_folder(self) -> Path:
+        folder = self.context.folder / f"models-{len(self.attempts)}"
+        folder.mkdir()
+        return folder

@@ -1,0 +1,161 @@
+"""The second stage: where each photo was taken from, and the sparse points they share."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from os import cpu_count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycolmap
+
+from engine.events import OnEvent, Progress
+from engine.geometry import Similarity
+from engine.options import PosesOptions, RunOptions
+from engine.sfm.context import Context, Deadline, Report, read_photos
+from engine.sfm.features import count_keypoints, create_database, extract, read_descriptors
+from engine.sfm.frame import normalising_similarity
+from engine.sfm.health import STAGE, Findings, camera_spread, require_sound, warn_of_features, warn_of_left_out, warn_of_watermark
+from engine.sfm.mapping import Mapper
+from engine.sfm.matching import match, read_view_graph
+from engine.sfm.models import Model, poses_of
+from engine.sfm.pairs import Pairs, all_pairs, neighbour_pairs
+from engine.sfm.undistort import apply_similarity, point_positions, undistort
+from engine.workspace import Workspace, read_json, replacing_folder
+
+_STRICT_RATIO = 0.8
+
+
+@dataclass
+class _Clock:
+    """Emits progress that never goes back, and keeps the seconds of each step."""
+
+    on_event: OnEvent
+    seconds: dict[str, float] = field(default_factory=dict)
+    fraction: float = 0.0
+
+    @contextmanager
+    def step(self, name: str, start: float, end: float) -> Iterator[Report]:
+        began = time.monotonic()
+
+        def report(share: float, words: str) -> None:
+            self.fraction = max(self.fraction, start + (end - start) * min(1.0, share))
+            self.on_event(Progress(STAGE, round(self.fraction, 4), words))
+
+        try:
+            yield report
+        finally:
+            self.seconds[name] = round(time.monotonic() - began, 3)
+
+
+def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[str, Any]:
+    """Write ``workspace.sparse`` and ``workspace.undistorted`` from the upright photos; return the figures.
+
+    Photos left out are named in ``Warned`` events. Raises ``CaptureError`` (capture.no_overlap, capture.too_few_registered,
+    capture.pure_rotation) when the photos make no scene, ``CapacityError`` capacity.time_limit.
+    """
+    # pycolmap tells everything it does; only its errors are worth a line of the log.
+    pycolmap.logging.minloglevel = 2
+    photos = read_photos(read_json(workspace.images_index))
+    clock = _Clock(on_event)
+    with _scratch(workspace) as folder:
+        deadline = Deadline.after(options.poses.time_limit_s)
+        context = Context(workspace.images, folder, photos, options.seed, options.threads or cpu_count() or 1, deadline)
+        findings, mapper = _reconstruct(context, options.poses, clock)
+        spread = _spread(findings.model)
+        require_sound(findings, spread, options.poses)
+        warn_of_left_out(findings, on_event)
+        with clock.step("undistort", 0.92, 1.0) as report:
+            report(0.0, "removing lens distortion")
+            similarity = _write(workspace, context, findings.model, options.poses)
+            report(1.0, f"{len(findings.model)} of {len(photos)} photos placed, {findings.model.n_points} points")
+    return _stats(findings, mapper, similarity, clock) | {"camera_spread": round(spread, 4)}
+
+
+@contextmanager
+def _scratch(workspace: Workspace) -> Iterator[Path]:
+    for leftover in workspace.root.glob(".poses-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=".poses-", dir=workspace.root) as folder:
+        yield Path(folder)
+
+
+def _reconstruct(context: Context, options: PosesOptions, clock: _Clock) -> tuple[Findings, Mapper]:
+    database = context.folder / "database.db"
+    with clock.step("features", 0.0, 0.3) as report:
+        create_database(context, database)
+        extract(context, database, report)
+        keypoints = count_keypoints(database)
+        warn_of_features(context.photos, keypoints, clock.on_event)
+    with clock.step("matching", 0.3, 0.65) as report:
+        pairs = _choose_pairs(context, database, options)
+        match(context, database, pairs, _STRICT_RATIO, report)
+        graph = read_view_graph(database, len(pairs))
+        warn_of_watermark(graph, clock.on_event)
+    with clock.step("mapping", 0.65, 0.92) as report:
+        mapper = Mapper(context, options, report)
+        graph = mapper.run(database, pairs, graph)
+    return Findings(context.photos, keypoints, graph, mapper.best), mapper
+
+
+def _choose_pairs(context: Context, database: Path, options: PosesOptions) -> Pairs:
+    if len(context.photos) <= options.exhaustive_below:
+        return all_pairs(len(context.photos))
+    descriptors = read_descriptors(database)
+    return neighbour_pairs(context.photos, [descriptors[photo.name] for photo in context.photos], options.neighbours, context.seed)
+
+
+def _spread(model: Model) -> float:
+    if not model.n_points:
+        return 0.0
+    return camera_spread(np.stack(list(poses_of(model.reconstruction).values())), point_positions(model.reconstruction))
+
+
+def _write(workspace: Workspace, context: Context, model: Model, options: PosesOptions) -> Similarity:
+    reconstruction = model.reconstruction
+    poses = np.stack(list(poses_of(reconstruction).values()))
+    similarity = normalising_similarity(poses, point_positions(reconstruction))
+    apply_similarity(reconstruction, similarity)
+    with replacing_folder(workspace.sparse) as aside:
+        reconstruction.write(aside)
+    with replacing_folder(workspace.undistorted) as aside:
+        undistort(context, workspace.sparse, aside, options.max_train_side)
+    return similarity
+
+
+def _stats(findings: Findings, mapper: Mapper, similarity: Similarity, clock: _Clock) -> dict[str, Any]:
+    model, graph = findings.model, findings.graph
+    cameras = model.reconstruction.cameras
+    used = sorted({model.reconstruction.image(key).camera_id for key in model.reconstruction.reg_image_ids()})
+    return {
+        "n_photos": len(findings.photos),
+        "n_registered": len(model),
+        "registered": model.names,
+        "unregistered": {photo.name: findings.keypoints.get(photo.name, 0) for photo in findings.left_out()},
+        "n_points": model.n_points,
+        "reprojection_error_px": round(model.error_px, 4),
+        "mapper": mapper.mapper,
+        "attempts": [attempt.to_dict() for attempt in mapper.attempts],
+        "pairs": {"compared": graph.n_pairs, "verified": graph.n_verified, "kinds": graph.kinds},
+        "median_keypoints": int(np.median(list(findings.keypoints.values()))),
+        "cameras": [
+            {
+                "model": cameras[key].model_name,
+                "width": cameras[key].width,
+                "height": cameras[key].height,
+                "focal_px": round(float(cameras[key].mean_focal_length()), 3),
+                "params": [round(float(value), 6) for value in cameras[key].params],
+            }
+            for key in used
+        ],
+        "similarity": {
+            "scale": similarity.scale,
+            "rotation": similarity.rotation.tolist(),
+            "translation": similarity.translation.tolist(),
+        },
+        "seconds": clock.seconds,
+    }
