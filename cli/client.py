@@ -183,7 +183,9 @@ def problem(response: httpx.Response) -> SplatError:
     kind = CapacityError if response.status_code >= 500 or response.status_code == httpx.codes.TOO_MANY_REQUESTS else RequestError
     title = body.get("title") or f"HTTP {response.status_code}"
     detail = body.get("detail") or f"{response.request.method} {response.request.url} was answered with {response.status_code}"
-    return kind(body.get("code") or f"http.{response.status_code}", title, detail, body.get("hint") or "", {"errors": body.get("errors") or []})
+    return kind(
+        body.get("code") or f"http.{response.status_code}", title, detail, body.get("hint") or "", {"errors": body.get("errors") or []}
+    )
 
 
 def _offline(url: str, error: Exception) -> CapacityError:

@@ -51,11 +51,16 @@ function spread(camera: PhotoCamera, others: PhotoCamera[]): number {
   return Math.max(1e-3, ...lengths) || 1;
 }
 
-/** Vertical field of view, degrees, in which the whole photo fits a window of this aspect (width / height). */
+/**
+ * Field of view, degrees, in which the whole photo fits a window of this aspect (width / height).
+ *
+ * The viewer measures it along the window's longer side.
+ */
 export function fieldOfView(camera: PhotoCamera, aspect: number): number {
-  const vertical = camera.height / (2 * camera.fy);
-  const fromWidth = camera.width / (2 * camera.fx * aspect);
-  return degrees(2 * Math.atan(Math.max(vertical, fromWidth)));
+  const x = camera.width / (2 * camera.fx);
+  const y = camera.height / (2 * camera.fy);
+  const along = aspect > 1 ? Math.max(x, y * aspect) : Math.max(y, x / aspect);
+  return degrees(2 * Math.atan(along));
 }
 
 /** Position, target and field of view of the viewer's first camera. */

@@ -50,7 +50,9 @@ async function open(id: string): Promise<void> {
     contentUrl: `${assets}/scene.sog`,
     contents: Promise.resolve(contents),
     renderer: "webgl",
+    noanim: true,
   });
+  keepEvents(byId("viewer"));
   await new Promise<void>((resolve, reject) => {
     const late = () => reject(new Problem("No picture", "The scene did not appear.", "The file may be damaged, or WebGL 2 may be off in this browser."));
     const timer = setTimeout(late, WAIT_FOR_PICTURE_MS);
@@ -58,6 +60,14 @@ async function open(id: string): Promise<void> {
     if (viewer.state.loaded) done();
     else viewer.events.on("loaded:changed", done);
   });
+  viewer.state.cameraMode = "orbit"; // the photo's own view, under the visitor's hand; the tour waits behind its play button
+}
+
+/** What inline handlers did in the viewer's markup before the build took them out (vite.config.js): panels keep their events. */
+function keepEvents(root: HTMLElement): void {
+  for (const type of ["wheel", "pointerdown"]) {
+    for (const panel of root.querySelectorAll(`[data-keeps-${type}]`)) panel.addEventListener(type, (event) => event.stopPropagation());
+  }
 }
 
 async function run(): Promise<void> {

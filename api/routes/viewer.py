@@ -1,0 +1,69 @@
+"""The pages: the start page, a scene's viewer, and the files they load. Built by ``make web`` into ``api/static``."""
+
+from pathlib import Path
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse
+
+from api.errors import NotFound
+
+STATIC = Path(__file__).resolve().parent.parent / "static"
+YEAR_S = 31_536_000
+
+# No inline script, nothing from other hosts. WebAssembly and blob workers: the viewer decodes and sorts with them.
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self' 'wasm-unsafe-eval'",
+        "worker-src 'self' blob:",
+        "connect-src 'self' blob: data:",
+        "img-src 'self' blob: data:",
+        "style-src 'self'",
+        "font-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'self'",
+    )
+)
+PAGE_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "Cache-Control": "no-cache",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+def index_page() -> FileResponse:
+    """Return the start page: new scene, list of jobs. ``NotFound`` when the pages are not built."""
+    return _page("index.html")
+
+
+@router.get("/jobs/{job_id}/view")
+def viewer_page(job_id: str) -> FileResponse:
+    """Return the viewer; the page itself asks for the job and says what is wrong with it."""
+    del job_id  # the script reads it from the address
+    return _page("viewer.html")
+
+
+@router.get("/static/{path:path}")
+def static_file(path: str) -> FileResponse:
+    """Return a file of the pages. Names under ``assets/`` carry a hash of their content and never change."""
+    found = (STATIC / path).resolve()
+    if "\0" in path or not found.is_relative_to(STATIC) or not found.is_file():
+        raise NotFound.named("page file", path)
+    lasting = found.parent.name == "assets"
+    cache = f"public, max-age={YEAR_S}, immutable" if lasting else "no-cache"
+    return FileResponse(found, headers={"Cache-Control": cache, "X-Content-Type-Options": "nosniff"})
+
+
+def _page(name: str) -> FileResponse:
+    page = STATIC / name
+    if not page.is_file():
+        raise NotFound(
+            "not_found.web_pages", "Pages not built", f"{name} is not there: the web pages have not been built", "Run `make web`."
+        )
+    return FileResponse(page, headers=PAGE_HEADERS)
