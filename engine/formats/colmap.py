@@ -161,10 +161,10 @@ def _read_points(reader: _Reader) -> Points3D:
     for row in range(count):
         # Tracks have no fixed length, so the file cannot be read as one array.
         _, x, y, z, red, green, blue, error[row], length = reader.take(_POINT)
-        xyz[row], rgb[row], tracks[row] = (x, y, z), (red, green, blue), length
         reader.skip(int(length) * _TRACK_BYTES)
+        xyz[row], rgb[row], tracks[row] = (x, y, z), (red, green, blue), length
     reader.end()
-    if not np.all(np.isfinite(xyz)):
+    if not (np.all(np.isfinite(xyz)) and np.all(np.isfinite(error))):
         raise reader.bad("a point is not finite")
     return Points3D(xyz, rgb, error, tracks)
 
