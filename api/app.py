@@ -1,0 +1,61 @@
+"""The web application: ``uvicorn --factory api.app:create_app``."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import Response
+
+from api import problems
+from api.db import open_database
+from api.deps import State
+from api.middleware import Surround
+from api.routes import assets, captures, events, jobs, system, viewer
+from api.settings import Settings
+from api.storage import open_storage
+
+DESCRIPTION = "Photos in, 3D Gaussian splats out. Every answer of 400 and above is an RFC 9457 problem with a code and a hint."
+API_VERSION = "1"
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the application; database and storage open when it starts and close when it ends."""
+    chosen = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        for folder in (chosen.data_dir, chosen.incoming, chosen.logs):
+            folder.mkdir(parents=True, exist_ok=True)
+        db = open_database(chosen)
+        app.state.splatworks = State(chosen, db, open_storage(chosen))
+        try:
+            yield
+        finally:
+            db.close()
+
+    # FastAPI's own documentation pages load scripts from other hosts, so they are off.
+    app = FastAPI(title="Splatworks", version=API_VERSION, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    problems.install(app)
+    app.add_middleware(Surround, settings=chosen)
+    for router in (captures.router, jobs.router, events.router, assets.router, system.router, viewer.router):
+        app.include_router(router)
+
+    @app.get("/v1/openapi.json", include_in_schema=False)
+    def openapi_document() -> Response:
+        return Response(document_text(app), media_type="application/json")
+
+    return app
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document of the application, with problems among its components."""
+    schema = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
+    return problems.describe(schema)
+
+
+def document_text(app: FastAPI) -> str:
+    """Return the document as the text that ``docs/openapi.json`` holds."""
+    return json.dumps(document(app), indent=1, sort_keys=True) + "\n"

@@ -1,0 +1,102 @@
+"""The database: one writer's and one reader's transaction, and the schema brought up to date."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.functions import func
+
+from api.queue import Doorbell, send_collected
+from api.settings import Settings
+
+BUSY_TIMEOUT_MS = 10_000
+
+
+@dataclass(frozen=True)
+class Database:
+    """Sessions on one database. Messages that a writing session collects leave through ``doorbell`` after its commit."""
+
+    engine: Engine
+    doorbell: Doorbell
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Session]:
+        """One transaction, committed at the end; nothing is kept and no message leaves when the body raises."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+            session.commit()
+            send_collected(session, self.doorbell)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Session]:
+        """One transaction that only reads: on SQLite it neither waits for writers nor makes them wait."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            session.connection(execution_options={"splatworks_read_only": True})
+            yield session
+
+    def close(self) -> None:
+        """Close all connections; the doorbell is closed too."""
+        self.doorbell.close()
+        self.engine.dispose()
+
+
+def open_database(settings: Settings, *, pooled: bool = True) -> Database:
+    """Open the database of the settings; ``pooled=False`` keeps no connection between transactions (safe beside ``fork``)."""
+    return Database(make_engine(settings, pooled=pooled), Doorbell(settings))
+
+
+def make_engine(settings: Settings, *, pooled: bool = True) -> Engine:
+    """Return the SQLAlchemy engine: Postgres as it is, SQLite with write-ahead log and honest transactions."""
+    url = make_url(settings.database)
+    pool: dict[str, Any] = {} if pooled else {"poolclass": NullPool}
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=pooled, connect_args={"connect_timeout": 5}, **pool)
+    if url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, **pool)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # None hands BEGIN to us: Python's own late BEGIN lets two readers both decide to write, and one then fails.
+    connection.isolation_level = None
+    for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    read_only = connection.get_execution_options().get("splatworks_read_only", False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def now(session: Session) -> datetime:
+    """Return the time all leases are measured by: the database server's clock where there is one, else this machine's; UTC."""
+    if session.get_bind().dialect.name == "postgresql":
+        moment: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+        return moment.astimezone(UTC)
+    return datetime.now(UTC)
+
+
+def migrate(settings: Settings, revision: str = "head") -> None:
+    """Bring the schema to a revision, up or down (``base`` drops all); processes that do so at the same time wait for each other."""
+    engine = make_engine(settings, pooled=False)
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).resolve().parent.parent / "migrations").replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            move = command.downgrade if revision == "base" else command.upgrade
+            move(config, revision)
+    finally:
+        engine.dispose()

@@ -1,0 +1,90 @@
+"""What routes ask for: the application's state, sessions, checked parameters."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, Path, Query, Request
+from sqlalchemy.orm import Session
+
+from api.db import Database
+from api.errors import NotFound
+from api.services.inspect import PhotoLimits
+from api.settings import Settings
+from api.storage import Storage
+
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True)
+class State:
+    """What the application opened when it started."""
+
+    settings: Settings
+    db: Database
+    storage: Storage
+
+    @property
+    def photo_limits(self) -> PhotoLimits:
+        """What a photo must be."""
+        return PhotoLimits(self.settings.min_side_px, self.settings.max_megapixels)
+
+
+def state(request: Request) -> State:
+    """Return the application's state."""
+    found = request.app.state.splatworks
+    assert isinstance(found, State)
+    return found
+
+
+App = Annotated[State, Depends(state)]
+
+
+def reading(app: App) -> Iterator[Session]:
+    """One transaction that only reads."""
+    with app.db.reading() as session:
+        yield session
+
+
+def writing(app: App) -> Iterator[Session]:
+    """One transaction, committed before the answer leaves."""
+    with app.db.writing() as session:
+        yield session
+
+
+# Function scope ends the dependency, and commits, before the answer is sent; request scope would say yes before it is true.
+Reading = Annotated[Session, Depends(reading, scope="function")]
+Writing = Annotated[Session, Depends(writing, scope="function")]
+
+
+def _checked_id(kind: str, value: str) -> str:
+    if not UUID.fullmatch(value):
+        raise NotFound.named(kind, value)
+    return value
+
+
+def capture_id(capture: Annotated[str, Path(alias="capture_id", description="id of a capture")]) -> str:
+    """Return the capture's id from the path; what cannot be one does not exist."""
+    return _checked_id("capture", capture)
+
+
+def job_id(job: Annotated[str, Path(alias="job_id", description="id of a job")]) -> str:
+    """Return the job's id from the path; what cannot be one does not exist."""
+    return _checked_id("job", job)
+
+
+CaptureId = Annotated[str, Depends(capture_id)]
+JobId = Annotated[str, Depends(job_id)]
+Limit = Annotated[int, Query(ge=1, le=200, description="how many to return")]
+Cursor = Annotated[str | None, Query(pattern=UUID.pattern, max_length=36, description="next_cursor of the page before")]
+IdempotencyKey = Annotated[
+    str | None, Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$", description="the same key never makes two")
+]
+Prefer = Annotated[str | None, Header(description="wait=N: answer when the job has ended or after N seconds, 60 at most")]
+
+
+def wait_s(prefer: str | None) -> int:
+    """Return the seconds that a Prefer header asks to wait (RFC 7240), 0..60."""
+    found = re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})", prefer or "")
+    return min(60, int(found.group(1))) if found else 0

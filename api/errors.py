@@ -1,0 +1,88 @@
+# ruff: noqa: N818 (the names are those of the design: what is wrong, without "Error" behind each)
+"""Errors that only HTTP has, beside those of ``engine.errors``.
+
+SplatError
+├── InputError, CaptureError → 422     CapacityError → 503     Cancelled → 409     InternalError → 500
+└── RequestError                       what the request asks for cannot be given
+    ├── Malformed         400          the body is not what its type says
+    ├── NotFound          404
+    ├── Conflict          409          the thing is in another state
+    ├── Gone              410          it was deleted
+    ├── TooLarge          413
+    ├── UnsupportedBody   415
+    ├── RangeNotSatisfiable 416
+    └── NoSpace           507          the disk is full
+"""
+
+from typing import Any, ClassVar
+
+from engine.errors import CapacityError, SplatError
+
+
+class RequestError(SplatError):
+    """Root of the errors of this module; ``status`` is the HTTP status."""
+
+    family = "request"
+    status: ClassVar[int] = 400
+
+
+class Malformed(RequestError):
+    """The body is not what its content type says."""
+
+    status = 400
+
+
+class NotFound(RequestError):
+    """There is no such thing."""
+
+    status = 404
+
+    @classmethod
+    def named(cls, kind: str, name: str) -> "NotFound":
+        """Return the error of a thing that does not exist; ``kind`` such as ``job``."""
+        return cls(f"not_found.{kind}", f"No such {kind}", f"there is no {kind} {name[:200]!r}", "Check the id.")
+
+
+class Conflict(RequestError):
+    """The thing is in a state that does not allow this."""
+
+    status = 409
+
+
+class Gone(RequestError):
+    """The thing was there and has been deleted."""
+
+    status = 410
+
+    @classmethod
+    def named(cls, kind: str, name: str) -> "Gone":
+        """Return the error of a thing that was deleted."""
+        return cls(f"gone.{kind}", f"Deleted {kind}", f"the {kind} {name!r} was deleted")
+
+
+class TooLarge(RequestError):
+    """More bytes than allowed."""
+
+    status = 413
+
+
+class UnsupportedBody(RequestError):
+    """A content type that this route does not read."""
+
+    status = 415
+
+
+class RangeNotSatisfiable(RequestError):
+    """The byte range asked for lies outside the file."""
+
+    status = 416
+
+    def __init__(self, size_bytes: int) -> None:
+        data: dict[str, Any] = {"size_bytes": size_bytes}
+        super().__init__("request.range", "Range not satisfiable", f"the file has {size_bytes} bytes", data=data)
+
+
+class NoSpace(CapacityError):
+    """The disk is full."""
+
+    status: ClassVar[int] = 507

@@ -1,0 +1,246 @@
+"""Bodies of requests and answers."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from engine.options import PRESETS
+
+Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[0-9A-Za-z-]+$")]
+JobState = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
+StageState = Literal["pending", "running", "done", "skipped", "failed"]
+
+
+class Request(BaseModel):
+    """Root of request bodies: an unknown member is a mistake."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewCapture(Request):
+    """A capture to make."""
+
+    name: Text = ""
+
+
+class NewJob(Request):
+    """A job to start. ``options`` overrides the preset: ``{"train": {"steps": 500}, "seed": 1}``; see ``/v1/options``."""
+
+    capture_id: Id
+    preset: Text = Field("draft", description=f"one of {', '.join(PRESETS)}")
+    options: dict[str, Any] = {}
+
+
+class RetryJob(Request):
+    """A job to start again: the earlier one's options with these overrides, from this stage on where its files are still there."""
+
+    from_stage: Text | None = None
+    options: dict[str, Any] = {}
+
+
+class ErrorOut(BaseModel):
+    """Why a photo was rejected or a job failed."""
+
+    model_config = ConfigDict(extra="allow")
+
+    code: str
+    title: str
+    detail: str
+    hint: str = ""
+    retryable: bool = False
+
+
+class PhotoOut(BaseModel):
+    """One file of a capture. ``width`` and ``height`` are pixels as stored, before EXIF orientation."""
+
+    id: str
+    name: str
+    state: Literal["accepted", "rejected"]
+    size_bytes: int
+    sha256: str
+    format: str | None
+    width: int | None
+    height: int | None
+    reject_reason: str | None
+    error: ErrorOut | None
+    created_at: datetime
+
+
+class UploadedPhoto(PhotoOut):
+    """What became of one uploaded file. ``is_duplicate``: the capture had these very bytes already."""
+
+    is_duplicate: bool
+
+
+class Uploaded(BaseModel):
+    """What became of every file of one upload, in their order."""
+
+    capture_id: str
+    accepted: int
+    rejected: int
+    duplicates: int
+    photos: list[UploadedPhoto]
+
+
+class CaptureOut(BaseModel):
+    """A capture in short."""
+
+    id: str
+    name: str
+    created_at: datetime
+    accepted: int
+    rejected: int
+    size_bytes: int
+    links: dict[str, str]
+
+
+class CaptureDetail(CaptureOut):
+    """A capture with all its photos."""
+
+    photos: list[PhotoOut]
+
+
+class StageOut(BaseModel):
+    """How far one stage is. ``progress`` runs from 0 to 1; ``data`` holds its latest figures, ``stats`` the final ones."""
+
+    name: str
+    state: StageState
+    attempt: int
+    progress: float
+    message: str
+    data: dict[str, Any] | None
+    stats: dict[str, Any] | None
+    seconds: float | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class JobOut(BaseModel):
+    """A job. ``result`` holds registered, photos, psnr_db, ssim, gaussians once it has succeeded."""
+
+    id: str
+    capture_id: str
+    parent_id: str | None
+    preset: str
+    options: dict[str, Any]
+    n_photos: int
+    state: JobState
+    stage: str
+    progress: float
+    stages: list[StageOut]
+    queue_position: int | None
+    error_attempts: int
+    lost_leases: int
+    error: ErrorOut | None
+    result: dict[str, Any] | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    cancel_requested_at: datetime | None
+    links: dict[str, str]
+
+
+class EventOut(BaseModel):
+    """Something that happened to a job; ``seq`` counts from 1 without gaps."""
+
+    seq: int
+    at: datetime
+    type: str
+    data: dict[str, Any]
+
+
+class AssetOut(BaseModel):
+    """A finished file."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+    media_type: str
+    created_at: datetime
+    url: str
+
+
+class CapturePage(BaseModel):
+    """Captures, newest first; pass ``next_cursor`` as ``cursor`` for more."""
+
+    items: list[CaptureOut]
+    next_cursor: str | None
+
+
+class JobPage(BaseModel):
+    """Jobs, newest first; pass ``next_cursor`` as ``cursor`` for more."""
+
+    items: list[JobOut]
+    next_cursor: str | None
+
+
+class EventList(BaseModel):
+    """Events later than the number asked for, oldest first."""
+
+    items: list[EventOut]
+
+
+class AssetList(BaseModel):
+    """All files of a job; empty until it has succeeded."""
+
+    items: list[AssetOut]
+
+
+class PresetOut(BaseModel):
+    """A preset and all its options."""
+
+    name: str
+    options: dict[str, Any]
+
+
+class PresetList(BaseModel):
+    """All presets."""
+
+    items: list[PresetOut]
+
+
+class ProcessOut(BaseModel):
+    """A worker or dispatcher seen lately."""
+
+    kind: str
+    host: str
+    pid: int
+    queues: str
+    seen_at: datetime
+
+
+class SystemOut(BaseModel):
+    """How the installation is."""
+
+    version: str
+    database: str
+    storage: str
+    jobs: dict[str, int]
+    processes: list[ProcessOut]
+    disk_free_bytes: int
+    limits: dict[str, float]
+
+
+class Health(BaseModel):
+    """The process answers; in ``checks`` what it depends on."""
+
+    status: Literal["ok"]
+    checks: dict[str, str] = {}
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details; ``code`` is for machines, ``hint`` says what to do."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    hint: str
+    retryable: bool
+    errors: list[dict[str, Any]]

@@ -1,0 +1,182 @@
+"""Photos: received files become rows, once per content, under names that are safe as file names."""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api.db import now
+from api.errors import TooLarge
+from api.models import Capture, Photo, new_id
+from api.services.inspect import PhotoInfo, PhotoLimits, inspect_photo
+from api.storage import Storage
+from engine.errors import InputError, SplatError
+
+MAX_NAME_BYTES = 120
+FORBIDDEN = re.compile(r'[<>:"|?*%\x00-\x1f\x7f]')
+
+
+@dataclass(frozen=True)
+class Received:
+    """A file that has arrived: where it lies, what it was called, its content's hash; ``error`` when it was cut off as too large."""
+
+    name: str
+    path: Path
+    size_bytes: int
+    sha256: str
+    error: SplatError | None = None
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A received file with what its header says, or why it is refused."""
+
+    received: Received
+    name: str
+    info: PhotoInfo | None
+    error: SplatError | None
+
+
+def safe_name(name: str) -> str:
+    """Return the last part of a client's file name, fit to be a file name anywhere: no path, control or reserved characters."""
+    last = re.split(r"[/\\]", name)[-1]
+    # Surrogates, private and unassigned characters go: not every file system or database holds them.
+    kept = "".join(char for char in unicodedata.normalize("NFC", last) if unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn"))
+    kept = FORBIDDEN.sub("_", kept).strip(" .")
+    stem, dot, suffix = kept.rpartition(".")
+    if not dot or len(suffix.encode()) > 10:
+        stem, suffix = kept, ""
+    room = MAX_NAME_BYTES - len(suffix.encode()) - 1
+    stem = stem.encode()[:room].decode(errors="ignore").strip(" .") or "photo"
+    return f"{stem}.{suffix}" if suffix else stem
+
+
+def examine(files: list[Received], limits: PhotoLimits) -> list[Examined]:
+    """Read the header of every file."""
+    return [_examine(file, limits) for file in files]
+
+
+def _examine(file: Received, limits: PhotoLimits) -> Examined:
+    name = safe_name(file.name)
+    if file.error is not None:
+        return Examined(file, name, None, file.error)
+    try:
+        info = inspect_photo(file.path, name, limits)
+    except InputError as error:
+        return Examined(file, name, None, error)
+    if "." not in name:
+        name = f"{name}.{'jpg' if info.format == 'jpeg' else info.format}"
+    return Examined(file, name, info, None)
+
+
+def check_some(examined: list[Examined]) -> None:
+    """Raise ``InputError`` when not one file can be used; its ``errors`` name each."""
+    if not examined:
+        raise InputError(
+            "input.no_files",
+            "No files",
+            "the upload holds no files",
+            "Send photos as multipart/form-data, one part each: curl -F files=@IMG_1.jpg",
+        )
+    if any(each.error is None for each in examined):
+        return
+    errors = [{"pointer": f"/files/{n}", "name": each.name, **each.error.to_dict()} for n, each in enumerate(examined) if each.error]
+    raise InputError(
+        "input.no_usable_photos",
+        "No usable photos",
+        f"none of the {len(examined)} files can be used; the first: {errors[0]['detail']}",
+        str(errors[0]["hint"]),
+        {"errors": errors},
+    )
+
+
+def keep(storage: Storage, capture_id: str, examined: list[Examined]) -> None:
+    """Move the usable files into storage; done before the rows are written, so that a row never lacks its bytes."""
+    for each in examined:
+        if each.error is None:
+            storage.put(photo_key(capture_id, each.received.sha256), each.received.path, move=True)
+
+
+def photo_key(capture_id: str, sha256: str) -> str:
+    """Return where a photo's bytes are kept."""
+    return f"captures/{capture_id}/photos/{sha256}"
+
+
+@dataclass(frozen=True)
+class Added:
+    """What became of one file: its row, and whether the same content was there before."""
+
+    photo: Photo
+    is_duplicate: bool
+
+
+def add(session: Session, capture: Capture, examined: list[Examined], max_photos: int) -> list[Added]:
+    """Write the rows of examined files into a locked capture; the same content again gives the row that is there."""
+    rows = session.scalars(select(Photo).where(Photo.capture_id == capture.id)).all()
+    by_hash = {row.sha256: row for row in rows if row.state == "accepted"}
+    names = {row.name.casefold() for row in rows}
+    seq = session.scalar(select(func.coalesce(func.max(Photo.seq), 0)).where(Photo.capture_id == capture.id)) or 0
+    added = []
+    for each in examined:
+        known = by_hash.get(each.received.sha256) if each.error is None else None
+        if known is not None:
+            added.append(Added(known, is_duplicate=True))
+            continue
+        seq += 1
+        if seq > max_photos:
+            raise TooLarge(
+                "input.too_many_photos",
+                "Too many photos",
+                f"a capture holds at most {max_photos} files",
+                "Take every second photo, or raise the limit.",
+            )
+        photo = _row(session, capture, each, seq, free_name(each.name, names))
+        names.add(photo.name.casefold())
+        if each.error is None:
+            by_hash[photo.sha256] = photo
+        added.append(Added(photo, is_duplicate=False))
+    session.flush()
+    return added
+
+
+def _row(session: Session, capture: Capture, each: Examined, seq: int, name: str) -> Photo:
+    values: dict[str, Any] = {"format": None, "width": None, "height": None, "storage_key": None, "error": None}
+    if each.info is not None and each.error is None:
+        values |= {"format": each.info.format, "width": each.info.width, "height": each.info.height}
+        values["storage_key"] = photo_key(capture.id, each.received.sha256)
+    elif each.error is not None:
+        values["error"] = each.error.to_dict()
+    photo = Photo(
+        id=new_id(),
+        capture_id=capture.id,
+        seq=seq,
+        name=name,
+        state="rejected" if each.error else "accepted",
+        size_bytes=each.received.size_bytes,
+        sha256=each.received.sha256,
+        created_at=now(session),
+        **values,
+    )
+    session.add(photo)
+    return photo
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """Return the name, numbered when another photo has it already (also when only the case differs)."""
+    stem, dot, suffix = name.rpartition(".")
+    stem, suffix = (stem, dot + suffix) if dot else (name, "")
+    candidate, n = name, 1
+    while candidate.casefold() in taken:
+        n += 1
+        candidate = f"{stem}-{n}{suffix}"
+    return candidate
+
+
+def accepted(session: Session, capture_id: str, until_seq: int | None = None) -> list[Photo]:
+    """Return the usable photos of a capture, up to the sequence number ``until_seq``."""
+    query = select(Photo).where(Photo.capture_id == capture_id, Photo.state == "accepted").order_by(Photo.seq)
+    return list(session.scalars(query.where(Photo.seq <= until_seq) if until_seq is not None else query))

@@ -1,0 +1,100 @@
+"""What may be configured: the only reader of environment variables, all named SPLATWORKS_<NAME>."""
+
+import ipaddress
+import sys
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from engine.options import STAGES, IngestOptions
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address can only be reached from this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class Settings(BaseSettings):
+    """All settings, each read from SPLATWORKS_<NAME> and checked when created."""
+
+    model_config = SettingsConfigDict(env_prefix="SPLATWORKS_", frozen=True, extra="ignore")
+
+    data_dir: Path = Field(Path.home() / ".splatworks", description="database, photos, assets, logs and work folders live here")
+    database_url: str = Field("", description="sqlite:///… or postgresql://…; empty: SQLite in data_dir")
+    broker_url: str = Field("", description="redis://… or redis+socket:///…; serve fills in its embedded one")
+    storage_url: str = Field("", description="file:///… or s3://bucket/prefix; empty: a folder in data_dir")
+    storage_options: dict[str, str] = Field({}, description="options of the object store, such as endpoint or region")
+
+    host: str = Field("127.0.0.1", description="address the api listens on")
+    port: int = Field(8000, description="port the api listens on", ge=0, le=65535)
+    allow_remote: bool = Field(False, description="listen on other than loopback addresses, although requests need no key")
+
+    max_file_bytes: int = Field(256 << 20, description="a larger photo is refused", ge=1)
+    max_request_bytes: int = Field(64 << 30, description="a larger upload request is refused", ge=1)
+    max_json_bytes: int = Field(1 << 20, description="a larger request body that is no upload is refused", ge=1)
+    max_photos: int = Field(5000, description="a capture holds at most so many photos", ge=1)
+    min_side_px: int = Field(IngestOptions().min_side, description="photos whose longer side is shorter are refused", ge=1)
+    max_megapixels: float = Field(IngestOptions().max_megapixels, description="photos with more pixels are refused, 10^6", gt=0)
+    min_free_bytes: int = Field(512 << 20, description="with less free disk uploads are refused", ge=0)
+
+    lease_s: float = Field(60.0, description="a worker that is silent this long has lost its job", gt=0)
+    heartbeat_s: float = Field(2.0, description="a worker reports this often, and learns of a cancel", gt=0)
+    term_grace_s: float = Field(10.0, description="time a stage has to write a checkpoint before it is killed", ge=0)
+    stall_s: float = Field(3600.0, description="a stage that says nothing for this long is stopped", gt=0)
+    poll_s: float = Field(1.0, description="the dispatcher looks at the table this often", gt=0)
+    resend_s: float = Field(60.0, description="a doorbell unanswered for this long is rung again", gt=0)
+    sweep_s: float = Field(60.0, description="the dispatcher collects garbage this often", gt=0)
+    retry_backoff_s: float = Field(5.0, description="wait before the second attempt; doubled for each further one", ge=0)
+    max_error_attempts: int = Field(3, description="a job whose stage broke so often fails", ge=1)
+    max_lost_leases: int = Field(5, description="a job that lost its worker so often fails", ge=1)
+
+    engine_command: tuple[str, ...] = Field((sys.executable, "-m", "engine"), description="how the worker starts the engine")
+    train_queue: str = Field("cpu", description="queue of the train stage: gpu where a worker listens to it", pattern="^(cpu|gpu)$")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.allow_remote and not is_loopback(self.host):
+            raise ValueError(
+                f"SPLATWORKS_HOST is {self.host}, which other machines can reach, and requests need no key: anybody there could "
+                "upload, run and delete. Listen on 127.0.0.1, or set SPLATWORKS_ALLOW_REMOTE=1 where something in front keeps others out."
+            )
+        if self.heartbeat_s * 2 > self.lease_s:
+            raise ValueError("SPLATWORKS_HEARTBEAT_S must be at most half of SPLATWORKS_LEASE_S")
+        return self
+
+    @property
+    def database(self) -> str:
+        """URL of the database in SQLAlchemy's form."""
+        url = self.database_url or f"sqlite:///{self.data_dir.resolve()}/splatworks.db"
+        for prefix in ("postgres://", "postgresql://"):
+            if url.startswith(prefix):
+                return "postgresql+psycopg://" + url.removeprefix(prefix)
+        return url
+
+    @property
+    def incoming(self) -> Path:
+        """Folder of uploads under way."""
+        return self.data_dir / "incoming"
+
+    @property
+    def work(self) -> Path:
+        """Folder of the jobs' workspaces."""
+        return self.data_dir / "work"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the jobs' logs while and after they run on this machine."""
+        return self.data_dir / "logs"
+
+    def queue_of(self, stage: str) -> str:
+        """Return the queue whose workers run a stage."""
+        if stage not in STAGES:
+            raise ValueError(f"there is no stage {stage!r}")
+        return self.train_queue if stage == "train" else "cpu"

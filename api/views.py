@@ -1,0 +1,98 @@
+"""Rows to answers."""
+
+from sqlalchemy.orm import Session
+
+from api import schemas
+from api.models import Asset, Capture, Job, JobEvent, JobStage, Photo
+from api.services import captures, jobs
+from api.services.photos import Added
+
+
+def photo(row: Photo) -> schemas.PhotoOut:
+    """Return a photo's answer."""
+    return schemas.PhotoOut.model_validate(_photo_values(row))
+
+
+def _photo_values(row: Photo) -> dict[str, object]:
+    names = ("id", "name", "state", "size_bytes", "sha256", "format", "width", "height", "error", "created_at")
+    return {"reject_reason": row.error["detail"] if row.error else None, **{name: getattr(row, name) for name in names}}
+
+
+def uploaded(capture_id: str, added: list[Added]) -> schemas.Uploaded:
+    """Return what became of the files of one upload."""
+    photos = [schemas.UploadedPhoto.model_validate({**_photo_values(each.photo), "is_duplicate": each.is_duplicate}) for each in added]
+    fresh = [each.photo.state for each in added if not each.is_duplicate]
+    return schemas.Uploaded(
+        capture_id=capture_id,
+        accepted=fresh.count("accepted"),
+        rejected=fresh.count("rejected"),
+        duplicates=len(added) - len(fresh),
+        photos=photos,
+    )
+
+
+def captures_out(session: Session, rows: list[Capture]) -> list[schemas.CaptureOut]:
+    """Return captures in short, with counts of their photos."""
+    counts = captures.counts(session, [row.id for row in rows])
+    return [
+        schemas.CaptureOut(id=row.id, name=row.name, created_at=row.created_at, links=capture_links(row.id), **counts[row.id])
+        for row in rows
+    ]
+
+
+def capture_detail(session: Session, row: Capture) -> schemas.CaptureDetail:
+    """Return a capture with its photos."""
+    (short,) = captures_out(session, [row])
+    return schemas.CaptureDetail(**short.model_dump(), photos=[photo(each) for each in captures.photos_of(session, row.id)])
+
+
+def capture_links(capture_id: str) -> dict[str, str]:
+    """Return where a capture's parts are."""
+    base = f"/v1/captures/{capture_id}"
+    return {"self": base, "photos": f"{base}/photos"}
+
+
+def job_links(job_id: str) -> dict[str, str]:
+    """Return where a job's parts are."""
+    base = f"/v1/jobs/{job_id}"
+    parts = {part: f"{base}/{part}" for part in ("events", "logs", "assets", "cancel", "retry")}
+    return {"self": base, "view": f"/jobs/{job_id}/view", **parts}
+
+
+def stage(row: JobStage) -> schemas.StageOut:
+    """Return a stage's answer."""
+    return schemas.StageOut.model_validate({name: getattr(row, name) for name in schemas.StageOut.model_fields})
+
+
+def jobs_out(session: Session, rows: list[Job]) -> list[schemas.JobOut]:
+    """Return jobs with their stages."""
+    stages = jobs.stages_of(session, [row.id for row in rows])
+    own = set(schemas.JobOut.model_fields) - {"stages", "progress", "queue_position", "links"}
+    return [
+        schemas.JobOut.model_validate(
+            {
+                **{name: getattr(row, name) for name in own},
+                "stages": [stage(each).model_dump() for each in stages[row.id]],
+                "progress": jobs.progress_of(stages[row.id]),
+                "queue_position": jobs.queue_position(session, row),
+                "links": job_links(row.id),
+            }
+        )
+        for row in rows
+    ]
+
+
+def job(session: Session, row: Job) -> schemas.JobOut:
+    """Return a job with its stages."""
+    return jobs_out(session, [row])[0]
+
+
+def event(row: JobEvent) -> schemas.EventOut:
+    """Return an event's answer."""
+    return schemas.EventOut(seq=row.seq, at=row.at, type=row.type, data=row.data)
+
+
+def asset(row: Asset) -> schemas.AssetOut:
+    """Return an asset's answer."""
+    values = {name: getattr(row, name) for name in ("name", "size_bytes", "sha256", "media_type", "created_at")}
+    return schemas.AssetOut.model_validate({**values, "url": f"/v1/jobs/{row.job_id}/assets/{row.name}"})
