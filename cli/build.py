@@ -4,8 +4,6 @@ import contextlib
 import hashlib
 import json
 import sys
-import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +12,11 @@ from rich.prompt import Confirm
 
 from cli import show
 from cli.client import Client, batches
+from cli.follow import watch
 from engine.errors import Cancelled, CaptureError, InputError, SplatError
 from engine.options import FORMATS
 from engine.workspace import hash_file, hash_json, write_json
 
-TERMINAL = ("succeeded", "failed", "cancelled")
-POLL_S = 2.0
-AT_MOST_EVERY_S = 0.3
 OUTPUT_SUFFIXES = (*(f".{name}" for name in FORMATS), ".glb")
 
 
@@ -51,8 +47,7 @@ def build(client: Client, request: Request) -> Path:
     note = request.output.with_name(f"{request.output.name}.build.json")
     capture_id = _capture(client, note, fingerprint)
     _upload(client, capture_id, hashes)
-    job = _start(client, capture_id, request)
-    job = _until_ended(client, job)
+    job = _until_ended(client, _start(client, capture_id, request))
     _check(job)
     _download(client, job["id"], asset_name, request.output)
     note.unlink(missing_ok=True)
@@ -111,59 +106,30 @@ def _upload(client: Client, capture_id: str, hashes: dict[Path, str]) -> None:
     show.rejected(listed + [each for each in refused if each not in listed])
 
 
-def _start(client: Client, capture_id: str, request: Request) -> dict[str, Any]:
+def _start(client: Client, capture_id: str, request: Request) -> str:
+    """Start the job, or find the one that an earlier try started; return its id."""
     body = {"capture_id": capture_id, "preset": request.preset, **({"options": request.options} if request.options else {})}
     # A job that failed or was cancelled is not what a second try wants back, so ended ones are counted into the key.
-    ended = [job for job in _jobs_of(client, capture_id) if job["state"] in ("failed", "cancelled")]
+    jobs = client.get("/v1/jobs", capture_id=capture_id, limit=200)["items"]
+    ended = [job for job in jobs if job["state"] in ("failed", "cancelled")]
     key = hashlib.sha256(f"{hash_json(body)}:{len(ended)}".encode()).hexdigest()
-    job: dict[str, Any] = client.post("/v1/jobs", body, idempotency_key=key)
-    return job
+    return str(client.post("/v1/jobs", body, idempotency_key=key)["id"])
 
 
-def _jobs_of(client: Client, capture_id: str) -> list[dict[str, Any]]:
-    return [job for job in client.get("/v1/jobs", limit=100)["items"] if job["capture_id"] == capture_id]
-
-
-def _until_ended(client: Client, job: dict[str, Any]) -> dict[str, Any]:
-    """Show the job until it ends. Ctrl-C asks whether to cancel it."""
-    show.err.print(f"Job {job['id']} at {client.url}/jobs/{job['id']}/view", markup=False)
+def _until_ended(client: Client, job_id: str) -> dict[str, Any]:
+    """Show the job until it ends and return it. Ctrl-C asks whether to cancel it."""
+    show.err.print(f"Job {job_id} at {client.url}/jobs/{job_id}/view", markup=False)
     while True:
         try:
             with show.StageBars() as bars:
-                for seen in watch(client, job["id"]):
-                    bars.update(seen)
-                    job = seen
+                for job in watch(client, job_id, bars.warn):
+                    bars.update(job)
             return job
         except KeyboardInterrupt:
             if sys.stdin.isatty() and not Confirm.ask("Cancel the job?", console=show.err, default=True):
-                detail = f"job {job['id']} goes on at {client.url}"
-                raise Cancelled("cancelled.left", "No longer watching", detail, f"See it with `splatworks status {job['id']}`.") from None
-            client.post(f"/v1/jobs/{job['id']}/cancel", {})
-
-
-def watch(client: Client, job_id: str) -> Iterator[dict[str, Any]]:
-    """Yield the job whenever it changed, until it has ended: by its event stream, and by asking again where the stream breaks."""
-    job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}")
-    yield job
-    last_id = ""
-    while job["state"] not in TERMINAL:
-        asked_at = 0.0
-        try:
-            for event in client.events(job_id, last_id):
-                last_id = event.id or last_id
-                if time.monotonic() - asked_at < AT_MOST_EVERY_S:
-                    continue
-                asked_at = time.monotonic()
-                job = client.get(f"/v1/jobs/{job_id}")
-                yield job
-                if job["state"] in TERMINAL:
-                    return
-        except SplatError as error:
-            if not error.retryable:
-                raise
-        time.sleep(0.0 if asked_at else POLL_S)
-        job = client.get(f"/v1/jobs/{job_id}")
-        yield job
+                detail = f"job {job_id} goes on at {client.url}"
+                raise Cancelled("cancelled.left", "No longer watching", detail, f"See it with `splatworks status {job_id}`.") from None
+            client.post(f"/v1/jobs/{job_id}/cancel", {})
 
 
 def _check(job: dict[str, Any]) -> None:

@@ -180,7 +180,8 @@ def problem(response: httpx.Response) -> SplatError:
         body = {}
     if not isinstance(body, dict):
         body = {}
-    kind = CapacityError if response.status_code >= 500 or response.status_code == httpx.codes.TOO_MANY_REQUESTS else RequestError
+    retryable = body.get("retryable", response.status_code >= 500) or response.status_code == httpx.codes.TOO_MANY_REQUESTS
+    kind = CapacityError if retryable else RequestError
     title = body.get("title") or f"HTTP {response.status_code}"
     detail = body.get("detail") or f"{response.request.method} {response.request.url} was answered with {response.status_code}"
     return kind(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 from rich.table import Table
 
@@ -74,6 +75,10 @@ class StageBars:
                 self._told.add(name)
                 took = f"{stage['seconds']:.1f} s" if stage.get("seconds") is not None else ""
                 self._bars.console.print(f"[green]✓[/] {title:<18} {state} {took}".rstrip())
+
+    def warn(self, detail: str) -> None:
+        """Write a remark of the engine above the bars."""
+        self._bars.console.print(f"[yellow]![/] {escape(detail)}")
 
 
 def rejected(photos: list[tuple[str, str]]) -> None:

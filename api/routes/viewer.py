@@ -36,28 +36,28 @@ PAGE_HEADERS = {
 router = APIRouter(include_in_schema=False)
 
 
-@router.get("/")
+@router.api_route("/", methods=["GET", "HEAD"])
 def index_page() -> FileResponse:
     """Return the start page: new scene, list of jobs. ``NotFound`` when the pages are not built."""
     return _page("index.html")
 
 
-@router.get("/jobs/{job_id}/view")
+@router.api_route("/jobs/{job_id}/view", methods=["GET", "HEAD"])
 def viewer_page(job_id: str) -> FileResponse:
     """Return the viewer; the page itself asks for the job and says what is wrong with it."""
     del job_id  # the script reads it from the address
     return _page("viewer.html")
 
 
-@router.get("/static/{path:path}")
+@router.api_route("/static/{path:path}", methods=["GET", "HEAD"])
 def static_file(path: str) -> FileResponse:
     """Return a file of the pages. Names under ``assets/`` carry a hash of their content and never change."""
-    found = (STATIC / path).resolve()
-    if "\0" in path or not found.is_relative_to(STATIC) or not found.is_file():
-        raise NotFound.named("page file", path)
+    # Looked up among what is there, so that no spelling of a path leads anywhere else.
+    found = {file.relative_to(STATIC).as_posix(): file for file in STATIC.rglob("*") if file.is_file()}.get(path)
+    if found is None:
+        raise NotFound.named("page", path)
     lasting = found.parent.name == "assets"
-    cache = f"public, max-age={YEAR_S}, immutable" if lasting else "no-cache"
-    return FileResponse(found, headers={"Cache-Control": cache, "X-Content-Type-Options": "nosniff"})
+    return FileResponse(found, headers={"Cache-Control": f"public, max-age={YEAR_S}, immutable" if lasting else "no-cache"})
 
 
 def _page(name: str) -> FileResponse:

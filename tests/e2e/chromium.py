@@ -113,7 +113,13 @@ class Browser:
         command = [BINARY, *FLAGS, f"--user-data-dir={self._profile.name}", f"--window-size={self.size[0]},{self.size[1]}", "about:blank"]
         null = subprocess.DEVNULL
         self._process = subprocess.Popen(
-            command, stdin=null, stdout=null, stderr=null, preexec_fn=connect, pass_fds=(3, 4), start_new_session=True
+            command,
+            stdin=null,
+            stdout=null,
+            stderr=null,
+            preexec_fn=connect,  # noqa: PLW1509 (two system calls)
+            pass_fds=(3, 4),
+            start_new_session=True,
         )
         for fd in (child_in, child_out, high_in, high_out):
             os.close(fd)

@@ -7,8 +7,15 @@ export interface Stage {
   name: string;
   state: StageState;
   progress: number;
-  message?: string | null;
-  seconds?: number | null;
+  message: string;
+  seconds: number | null;
+}
+
+export interface Result {
+  registered?: number;
+  photos?: number;
+  psnr_db?: number;
+  gaussians?: number;
 }
 
 export interface JobError {
@@ -22,21 +29,21 @@ export interface Job {
   id: string;
   capture_id: string;
   state: JobState;
-  stage: string | null;
+  stage: string;
   stages: Stage[];
   progress: number;
   preset: string;
-  queue_position?: number | null;
+  n_photos: number;
+  queue_position: number | null;
   created_at: string;
-  started_at?: string | null;
-  finished_at?: string | null;
+  result: Result | null;
   error: JobError | null;
 }
 
 export interface Photo {
   name: string;
   state: string;
-  reject_reason?: string | null;
+  reject_reason: string | null;
 }
 
 export interface Asset {
@@ -44,9 +51,15 @@ export interface Asset {
   size_bytes: number;
 }
 
+export interface Warning {
+  seq: number;
+  type: string;
+  data: { detail?: string };
+}
+
 export interface Preset {
   name: string;
-  description?: string;
+  options: { train: { steps: number; max_gaussians: number; max_side: number } };
 }
 
 const TERMINAL: ReadonlySet<string> = new Set(["succeeded", "failed", "cancelled"]);

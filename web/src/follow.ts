@@ -4,7 +4,7 @@ import { asProblem, isTerminal, type Job, type Problem, request } from "./api";
 
 const RING_AT_MOST_EVERY_MS = 400;
 const POLL_MS = 3000;
-const EVENT_NAMES = ["message", "snapshot", "state", "stage", "progress", "warning", "checkpoint", "error_attempt", "end"];
+const EVENT_NAMES = ["snapshot", "state", "stage", "progress", "warning", "checkpoint"];
 
 /** Call `onJob` with each new state of the job until it ends; `onProblem` when it cannot be read. */
 export function follow(id: string, onJob: (job: Job) => void, onProblem: (problem: Problem) => void): void {

@@ -1,6 +1,6 @@
 /** One job, as the list shows it: state, a bar for each stage, what to do next. */
 
-import { type Asset, isTerminal, type Job, type Photo, type Stage } from "./api";
+import { type Asset, isTerminal, type Job, type JobError, type Photo, type Result, type Stage, type Warning } from "./api";
 import { button, make, progressBar } from "./dom";
 import { notice } from "./notice";
 import { bytes, counted, duration, moment } from "./words";
@@ -16,6 +16,7 @@ const STAGE_TITLES: Record<string, string> = {
 export interface Extras {
   assets: Asset[];
   rejected: Photo[];
+  warnings: Warning[];
 }
 
 /** Draw the job into `card`. */
@@ -24,14 +25,29 @@ export function drawJob(card: HTMLElement, job: Job, extras: Extras | null, onCa
   card.replaceChildren(
     heading(job, onCancel),
     make("ol", { className: "stages" }, ...job.stages.map(stageRow)),
-    ...(job.error ? [notice(job.error)] : []),
+    ...(job.error ? [problemOf(job, job.error)] : []),
+    ...(job.result ? [figures(job.result)] : []),
     ...(extras ? endings(job, extras) : []),
   );
 }
 
+function problemOf(job: Job, error: JobError): HTMLElement {
+  if (job.state === "failed") return notice(error);
+  return make("p", { className: "hint", textContent: `An attempt broke (${error.title}); it is tried again.` });
+}
+
+function figures(result: Result): HTMLElement {
+  const parts: string[] = [];
+  if (result.registered !== undefined && result.photos !== undefined) parts.push(`${result.registered} of ${counted(result.photos, "photo")} placed`);
+  if (result.gaussians !== undefined) parts.push(`${result.gaussians.toLocaleString("en")} gaussians`);
+  if (typeof result.psnr_db === "number") parts.push(`${result.psnr_db.toFixed(1)} dB on photos kept out of training`);
+  return make("p", { className: "figures", textContent: parts.join(" · ") });
+}
+
 function heading(job: Job, onCancel: () => void): HTMLElement {
   const state = make("span", { className: `state ${job.state}`, textContent: stateWords(job) });
-  const title = make("h3", {}, `${job.preset} `, make("small", { textContent: moment(job.created_at) }));
+  const about = `${counted(job.n_photos, "photo")}, ${moment(job.created_at)}`;
+  const title = make("h3", {}, `${job.preset} `, make("small", { textContent: about }));
   const actions = make("div", { className: "actions" });
   if (job.state === "succeeded") actions.append(make("a", { className: "primary", href: `/jobs/${job.id}/view`, textContent: "Open viewer" }));
   if (!isTerminal(job) && job.state !== "cancelling") actions.append(button("Cancel", "quiet", onCancel));
@@ -58,14 +74,17 @@ function stageRow(stage: Stage): HTMLElement {
 
 function stageNote(stage: Stage): string {
   if (stage.state === "running") return stage.message || `${Math.floor(stage.progress * 100)} %`;
-  if (stage.state === "done" && typeof stage.seconds === "number") return duration(stage.seconds);
+  if (stage.state === "done" && stage.seconds !== null) return duration(stage.seconds);
   return stage.state === "pending" ? "" : stage.state;
 }
 
 function endings(job: Job, extras: Extras): HTMLElement[] {
   const parts: HTMLElement[] = [];
   if (extras.assets.length > 0) parts.push(downloads(job, extras.assets));
-  if (extras.rejected.length > 0) parts.push(rejections(extras.rejected));
+  const leftOut = extras.rejected.map((photo) => `${photo.name}: ${photo.reject_reason}`);
+  if (leftOut.length > 0) parts.push(folded(`${counted(leftOut.length, "photo")} left out`, leftOut));
+  const warnings = extras.warnings.map((warning) => warning.data.detail ?? "");
+  if (warnings.length > 0) parts.push(folded(counted(warnings.length, "remark"), warnings));
   return parts;
 }
 
@@ -76,7 +95,7 @@ function downloads(job: Job, assets: Asset[]): HTMLElement {
   return make("ul", { className: "downloads", ariaLabel: "Downloads" }, ...links);
 }
 
-function rejections(photos: Photo[]): HTMLElement {
-  const rows = photos.map((photo) => make("li", { textContent: `${photo.name}: ${photo.reject_reason ?? photo.state}` }));
-  return make("details", {}, make("summary", { textContent: `${counted(photos.length, "photo")} left out` }), make("ul", {}, ...rows));
+function folded(title: string, lines: string[]): HTMLElement {
+  const rows = lines.map((line) => make("li", { textContent: line }));
+  return make("details", {}, make("summary", { textContent: title }), make("ul", {}, ...rows));
 }

@@ -1,6 +1,6 @@
 /** The list of jobs, newest first, each followed while it runs. */
 
-import { type Asset, asProblem, isTerminal, type Job, type Photo, post, request } from "./api";
+import { type Asset, asProblem, isTerminal, type Job, type Photo, post, request, type Warning } from "./api";
 import { button, make } from "./dom";
 import { follow } from "./follow";
 import { drawJob, type Extras } from "./job-card";
@@ -57,7 +57,9 @@ function watch(card: HTMLElement, first: Job): void {
 async function extrasOf(job: Job): Promise<Extras> {
   const listed = job.state === "succeeded" ? request<Page<Asset>>(`/v1/jobs/${job.id}/assets`).then((page) => page.items) : Promise.resolve([]);
   const photos = request<{ photos: Photo[] }>(`/v1/captures/${job.capture_id}`).then((capture) => capture.photos);
+  const json = { headers: { Accept: "application/json" } };
+  const news = request<Page<Warning>>(`/v1/jobs/${job.id}/events`, json).then((page) => page.items.filter((event) => event.type === "warning"));
   // A part that cannot be read is left out: the job itself is on the screen.
-  const [assets, seen] = await Promise.all([listed.catch(() => []), photos.catch(() => [])]);
-  return { assets, rejected: seen.filter((photo) => photo.reject_reason) };
+  const [assets, seen, warnings] = await Promise.all([listed.catch(() => []), photos.catch(() => []), news.catch(() => [])]);
+  return { assets, rejected: seen.filter((photo) => photo.reject_reason), warnings };
 }

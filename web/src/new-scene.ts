@@ -80,11 +80,16 @@ async function fillPresets(fieldset: HTMLElement, status: HTMLElement): Promise<
     const { items } = await request<{ items: Preset[] }>("/v1/presets");
     items.forEach((preset, index) => {
       const radio = make("input", { type: "radio", name: "preset", value: preset.name, checked: index === 0 });
-      fieldset.append(make("label", {}, radio, make("span", {}, make("strong", { textContent: preset.name }), make("small", { textContent: preset.description ?? "" }))));
+      fieldset.append(make("label", {}, radio, make("span", {}, make("strong", { textContent: preset.name }), make("small", { textContent: describePreset(preset) }))));
     });
   } catch (thrown) {
     status.replaceChildren(notice(asProblem(thrown)));
   }
+}
+
+function describePreset({ options: { train } }: Preset): string {
+  const short = new Intl.NumberFormat("en", { notation: "compact" });
+  return `${short.format(train.steps)} steps, up to ${short.format(train.max_gaussians)} gaussians, photos at ${train.max_side} px`;
 }
 
 function chosenPreset(fieldset: HTMLElement): string {
