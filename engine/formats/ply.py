@@ -37,7 +37,7 @@ class PlyHeader:
 
 def write_ply(path: Path, gaussians: Gaussians) -> None:
     """Write all gaussians, bit-exact, with as many ``f_rest`` as their degree has (0, 9, 24 or 45)."""
-    rest = gaussians.sh[:, 1:].transpose(0, 2, 1).reshape(len(gaussians), -1)
+    rest = gaussians.sh[:, 1:].transpose(0, 2, 1).reshape(len(gaussians), 3 * (gaussians.sh.shape[1] - 1))
     columns = [
         gaussians.means,
         np.zeros_like(gaussians.means),
@@ -50,7 +50,7 @@ def write_ply(path: Path, gaussians: Gaussians) -> None:
     rows = np.concatenate(columns, axis=1).astype("<f4", copy=False)
     with path.open("wb") as handle:
         handle.write(_header(len(gaussians), rest.shape[1]))
-        handle.write(np.ascontiguousarray(rows).data)
+        rows.tofile(handle)
 
 
 def _header(count: int, n_rest: int) -> bytes:

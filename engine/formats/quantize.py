@@ -142,7 +142,7 @@ def encode_sh_buckets(sh: npt.ArrayLike, bits: int) -> Bytes:
 def sh_bucket_bound(bits: int) -> Bound:
     """Return the error of ``encode_sh_buckets``: half a bucket and half a unit of rounding, in 128ths."""
     bucket = 1 << (8 - bits)
-    return Bound((bucket / 2 + 0.5) / 128.0, -1.0, 127 / 128)
+    return Bound((bucket // 2 + 0.5) / 128.0, -1.0, 127 / 128)
 
 
 def fit_codebook(values: npt.ArrayLike, weights: npt.ArrayLike | None = None, size: int = 256, rounds: int = 60) -> npt.NDArray[np.float32]:

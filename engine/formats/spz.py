@@ -109,7 +109,7 @@ def _encode_bytes(values: npt.NDArray[np.float32], scale: float, offset: float) 
 
 
 def _encode_rotations(quats: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
-    largest, others = drop_largest(quats[:, [1, 2, 3, 0]])  # stored x y z w
+    largest, others = drop_largest(normalized(quats)[:, [1, 2, 3, 0]])  # stored x y z w
     codes = round_half_up(np.abs(others) / SQRT1_2 * ROTATION_STEPS).astype(np.uint32) | np.where(others < 0, np.uint32(512), np.uint32(0))
     codes = np.where(codes & 511, codes, 0).astype("<u4")
     packed = largest.astype(np.uint32) << 30 | codes[:, 0] << 20 | codes[:, 1] << 10 | codes[:, 2]

@@ -1,0 +1,161 @@
+"""Stage: from trained gaussians to the files that users download.
+
+Prunes, orders, writes every asked format, reads each back and measures what it lost. All files carry the trainer's frame untouched
+(COLMAP's axes; viewers turn it as they do with any 3DGS file).
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.compress.gate import check_finite_share, check_geometry
+from engine.compress.order import morton_order
+from engine.compress.prune import Contribution, finite_rows, measure_contribution, prune
+from engine.compress.verify import Reference
+from engine.compress.views import Views, load_views
+from engine.compress.write import TARGET_DB, SogChoice, write_asset
+from engine.errors import InternalError
+from engine.events import OnEvent, Progress, Warned
+from engine.formats.archive import write_stored_zip
+from engine.formats.ply import read_ply
+from engine.gaussians import Gaussians
+from engine.options import RunOptions
+from engine.preview import write_preview
+from engine.workspace import Workspace, write_json
+from kernels.step import Device
+
+STAGE = "compress"
+MODEL_FILES = ("cameras.bin", "images.bin", "points3D.bin")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The gaussians to write, in order, what each contributes, and how they came about."""
+
+    gaussians: Gaussians
+    contribution: Contribution
+    stats: dict[str, Any]
+
+
+def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[str, Any]:
+    """Write assets/: scene.<format> for every asked format, cameras.json, colmap.zip, preview.webp. All of them appear at once.
+
+    Raises ``CaptureError`` ``capture.degenerate_geometry`` when what was trained is no scene.
+    """
+    torch.set_num_threads(1)  # the kernels have their own pool
+    trained = workspace.train / "gaussians.ply"
+    if not trained.is_file():
+        raise InternalError("internal.missing_artefact", "Missing file", "train/gaussians.ply is missing; run the train stage")
+    device = Device(n_threads=options.threads)
+    views = load_views(workspace.undistorted, options.train)
+    scene = reduce_scene(device, read_ply(trained), views, options.compress.prune_share, on_event)
+    with replacing_folder(workspace.assets) as folder:
+        files = write_files(folder, device, scene, views, options, on_event)
+        on_event(Progress(STAGE, 0.95, "Rendering the preview"))
+        write_json(folder / "cameras.json", describe_cameras(views))
+        write_model(folder / "colmap.zip", workspace.sparse)
+        best = write_preview(folder / "preview.webp", scene.gaussians, [each.view for each in views.photos], device)
+    on_event(Progress(STAGE, 1.0, "Files written and checked"))
+    return {**scene.stats, "files": files, "preview_photo": views.photos[best].name}
+
+
+def reduce_scene(device: Device, trained: Gaussians, views: Views, share: float, on_event: OnEvent) -> Scene:
+    """Prune, check the geometry, and put what is left into Morton order."""
+    finite = finite_rows(trained)
+    n_broken = int(len(trained) - finite.sum())
+    check_finite_share(n_broken, len(trained))
+    whole = trained.select(finite)
+    n_views = len(views.photos)
+
+    def report(index: int) -> None:
+        on_event(Progress(STAGE, 0.3 * (index + 1) / n_views, f"Measuring what each gaussian gives ({index + 1}/{n_views} photos)"))
+
+    contribution = measure_contribution(device, whole, views.training_size, report)
+    pruned = prune(device, whole, contribution, views.extent, share)
+    kept = whole.select(pruned.kept)
+    reach = check_geometry(kept, views)
+    loss = Reference.of(whole, views.measured, device).psnr_db(kept)
+    order = morton_order(kept.means)
+    stats = {
+        "n_trained": len(trained),
+        "n_gaussians": len(kept),
+        "dropped": {"not_finite": n_broken, **pruned.dropped},
+        "prune_psnr_db": round(loss, 2),
+        **reach,
+    }
+    sorted_contribution = Contribution(pruned.contribution.sums[order], pruned.contribution.peaks[order])
+    return Scene(kept.select(order), sorted_contribution, stats)
+
+
+def write_files(folder: Path, device: Device, scene: Scene, views: Views, options: RunOptions, on_event: OnEvent) -> dict[str, Any]:
+    """Write and check scene.<format> for every asked format; return the figures of each, by file name."""
+    reference = Reference.of(scene.gaussians, views.measured, device)
+    choice = SogChoice(options.compress.sog_palette, scene.contribution.sums, options.seed)
+    figures: dict[str, Any] = {}
+    kinds = list(dict.fromkeys(options.compress.formats))
+    for index, kind in enumerate(kinds):
+        name = f"scene.{kind}"
+        on_event(Progress(STAGE, 0.3 + 0.6 * index / len(kinds), f"Writing {name}"))
+        figures[name] = write_asset(folder / name, kind, reference, choice)
+        if kind in ("spz", "sog") and figures[name]["self_psnr_db"] < TARGET_DB:
+            detail = f"{name} differs from the trained scene by {figures[name]['self_psnr_db']} dB; {TARGET_DB:.0f} dB were aimed at"
+            on_event(Warned(STAGE, "compress.visible_loss", detail, {"file": name, **figures[name]}))
+    return figures
+
+
+def describe_cameras(views: Views) -> dict[str, Any]:
+    """Return cameras.json: where each photo was taken from, in the frame of the files; OpenCV axes, pixel centres at .5."""
+    described = [
+        {
+            "name": each.name,
+            "held_out": each.is_held_out,
+            "cam_from_world": each.view.cam_from_world.tolist(),
+            "width": each.view.width,
+            "height": each.view.height,
+            "intrinsics": {"fx": each.view.fx, "fy": each.view.fy, "cx": each.view.cx, "cy": each.view.cy},
+        }
+        for each in views.photos
+    ]
+    return {"version": 1, "convention": "opencv", "frame": "colmap", "extent": views.extent, "views": described}
+
+
+def write_model(path: Path, sparse: Path) -> None:
+    """Write the COLMAP model as a ZIP with the folder layout that COLMAP's own tools make."""
+    missing = [name for name in MODEL_FILES if not (sparse / name).is_file()]
+    if missing:
+        raise InternalError("internal.missing_artefact", "Missing file", f"sparse/{missing[0]} is missing; run the poses stage")
+    write_stored_zip(path, {f"sparse/0/{name}": (sparse / name).read_bytes() for name in MODEL_FILES})
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``folder``; on success its files are flushed and it takes the place, on error it is removed."""
+    aside, old = (folder.with_name(f".{folder.name}.{word}") for word in ("part", "old"))
+    for leftover in (aside, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        for path in [*sorted(aside.iterdir()), aside]:
+            _sync(path)
+        if folder.exists():
+            folder.rename(old)
+        aside.rename(folder)
+        _sync(folder.parent)
+    finally:
+        for leftover in (aside, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

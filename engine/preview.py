@@ -1,0 +1,55 @@
+"""The picture that stands for a scene: a render from the photo that shows most of it."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from engine.gaussians import Gaussians
+from engine.render import render, to_bytes
+from engine.scene import PinholeView
+from kernels.step import Device
+
+PREVIEW_SIDE = 800  # pixels, longer side
+CANDIDATES = 12
+CANDIDATE_SIDE = 160  # pixels
+WHITE = (1.0, 1.0, 1.0)
+
+
+def write_preview(path: Path, gaussians: Gaussians, views: list[PinholeView], device: Device | None = None) -> int:
+    """Write a WebP of 800 pixels' longer side from the best of ``views`` and return that view's index."""
+    shared = device or Device()
+    best = choose_view(gaussians, views, shared)
+    picture = render(gaussians, _sized(views[best], PREVIEW_SIDE), device=shared)
+    Image.fromarray(to_bytes(picture), "RGB").save(path, "WEBP", quality=90, method=4)
+    return best
+
+
+def choose_view(gaussians: Gaussians, views: list[PinholeView], device: Device) -> int:
+    """Return the index of the view that shows most: covered pixels times the spread of brightness, among up to 12 views.
+
+    A view counts as covered where black and white backgrounds give the same picture; ties go to the first.
+    """
+    candidates = np.unique(np.linspace(0, len(views) - 1, min(CANDIDATES, len(views))).round().astype(int))
+    scores = [_score(gaussians, _sized(views[index], CANDIDATE_SIDE), device) for index in candidates]
+    return int(candidates[int(np.argmax(scores))])
+
+
+def _score(gaussians: Gaussians, view: PinholeView, device: Device) -> float:
+    on_black = render(gaussians, view, device=device)
+    on_white = render(gaussians, view, WHITE, device=device)
+    covered = float(1.0 - np.mean(np.abs(on_white - on_black)))
+    return covered * (0.02 + _entropy(on_black.mean(axis=2)))
+
+
+def _entropy(brightness: npt.NDArray[np.float32]) -> float:
+    """Return the entropy of a picture's brightness in 32 steps, bits."""
+    counts, _ = np.histogram(brightness, bins=32, range=(0.0, 1.0))
+    share = counts[counts > 0] / counts.sum()
+    return float(-np.sum(share * np.log2(share)))
+
+
+def _sized(view: PinholeView, side: int) -> PinholeView:
+    scale = side / max(view.width, view.height)
+    return view.resized(max(1, round(view.width * scale)), max(1, round(view.height * scale)))
