@@ -223,10 +223,11 @@ def ssim(image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:  # [C, H, W
     Gaussian window of 11 × 11 taps, sigma 1.5, weights summing to 1; outside the image both pictures are 0.
     """
     taps = torch.exp(-((torch.arange(11, dtype=image.dtype) - 5) ** 2) / (2 * 1.5**2))
-    window = torch.outer(taps / taps.sum(), taps / taps.sum())[None, None]
+    taps = taps / taps.sum()
 
     def blur(picture: torch.Tensor) -> torch.Tensor:
-        return conv2d(picture[:, None], window, padding=5)[:, 0]
+        across = conv2d(picture[:, None], taps.reshape(1, 1, 1, 11), padding=(0, 5))
+        return conv2d(across, taps.reshape(1, 1, 11, 1), padding=(5, 0))[:, 0]
 
     mean_x, mean_y = blur(image), blur(target)
     var_x, var_y = blur(image * image) - mean_x**2, blur(target * target) - mean_y**2

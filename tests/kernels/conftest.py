@@ -23,6 +23,11 @@ def machine_flags() -> set[str]:
     return next((set(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), set())
 
 
+def machine_isas() -> list[str]:
+    """Return the instruction sets of the library that this machine can run, best first."""
+    return [isa for isa in ("avx512", "avx2", "generic") if NEEDED_FLAGS[isa] <= machine_flags()]
+
+
 @pytest.fixture
 def generator() -> torch.Generator:
     """A random generator with a fixed seed."""

@@ -24,9 +24,9 @@ GROUPS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scene:
-    """Gaussians whose values are exact in float32, seen by one camera."""
+    """Gaussians whose values are exact in float32, seen by one camera. Compared by identity, so that answers can be kept."""
 
     name: str
     rows: torch.Tensor  # [N, 64] float32
@@ -105,8 +105,24 @@ def scene(name: str) -> Scene:
     return Scene(name, rows, camera, (0.2, 0.5, 0.8), 3)
 
 
-def answer_for(subject: Scene, seed: int = 3) -> Answer:
-    """Return what the reference says about a scene, in float64."""
+@functools.cache
+def sized_scene(width: int, height: int, n: int = 100) -> Scene:
+    """Return a random scene seen by a camera of that many pixels."""
+    camera = camera_at((0.1, 0.0, -0.3), width, height, focal=0.6 * max(width, height) + 4)
+    rows = scene_rows("random", n, torch.Generator().manual_seed(width), camera)
+    return Scene("sized", rows, camera, (0.9, 0.1, 0.4), 2)
+
+
+@functools.cache
+def degree_scene(sh_degree: int) -> Scene:
+    """Return the random scene drawn with the bases up to a degree."""
+    plain = scene("random")
+    return Scene("degree", plain.rows, plain.camera, plain.background, sh_degree)
+
+
+@functools.cache
+def answer_for(subject: Scene) -> Answer:
+    """Return what the reference says about a scene, in float64, computed once per session."""
     rows = subject.rows.double().requires_grad_(True)
     projected = reference.project(from_rows(rows, subject.sh_degree), subject.camera)
     projected.means2d.retain_grad()
@@ -117,7 +133,7 @@ def answer_for(subject: Scene, seed: int = 3) -> Answer:
         _, unstopped = reference.rasterize(projected, subject.camera, subject.background, min_transmittance=0.0)
         saturated = unstopped < 1.01 * reference.MIN_TRANSMITTANCE
         clean = ~cut & ~saturated
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(3)
         grad_image = torch.randn(3, *clean.shape, generator=generator) * clean
         grad_transmittance = torch.randn(clean.shape, generator=generator) * clean
         must_see = (alphas * 255 > 1.001).flatten(1).any(dim=1)
@@ -160,10 +176,15 @@ def _may_see(projected: reference.Projected, camera: CameraParams) -> torch.Tens
     return in_range & meets & (projected.opacities * 255 > 0.999)
 
 
-@functools.cache
 def answer(name: str) -> Answer:
-    """Return the reference's answer for the scene of that name, computed once per session."""
+    """Return the reference's answer for the scene of that name."""
     return answer_for(scene(name))
+
+
+@functools.cache
+def blend_weights(name: str) -> torch.Tensor:
+    """Return the reference's weights of the scene of that name, [N, H, W], computed once per session."""
+    return reference.blend_weights(answer(name).projected, scene(name).camera)[0]
 
 
 def relative_error(value: torch.Tensor, truth: torch.Tensor) -> float:
