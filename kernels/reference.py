@@ -240,14 +240,15 @@ def loss(image: torch.Tensor, target: torch.Tensor, ssim_weight: float, mask: to
     """Return (1 - w) · mean|image - target| + w · (1 - mean SSIM) and its parts.
 
     ``image`` is [3, H, W] float, ``target`` [H, W, 3] uint8, ``mask`` [H, W] uint8. The means go over the pixels where the mask is
-    not 0; SSIM's windows still read their neighbours. With no pixel left, l1 = mse = 0 and ssim = 1.
+    not 0. The others are 0 in both pictures, for SSIM's windows too: what is masked out leaves no trace in value or gradient.
+    With no pixel left, l1 = mse = 0 and ssim = 1.
     """
-    truth = target.permute(2, 0, 1).to(image) / 255
     chosen = torch.ones_like(image[0]) if mask is None else (mask != 0).to(image)
+    image, truth = image * chosen, target.permute(2, 0, 1).to(image) / 255 * chosen
     count = torch.clamp(chosen.sum() * 3, min=1)
-    l1 = ((image - truth).abs() * chosen).sum() / count
+    l1 = (image - truth).abs().sum() / count
     dissimilarity = ((1 - ssim(image, truth)) * chosen).sum() / count
-    mse = ((image - truth) ** 2 * chosen).sum() / count
+    mse = ((image - truth) ** 2).sum() / count
     return Losses((1 - ssim_weight) * l1 + ssim_weight * dissimilarity, l1, 1 - dissimilarity, mse)
 
 

@@ -72,6 +72,17 @@ def test_the_error_map_is_one_minus_ssim_at_each_pixel(device: Device, height: i
     torch.testing.assert_close(error_map.double(), true_map, rtol=0, atol=1e-4)
 
 
+def test_what_is_masked_out_leaves_no_trace(device: Device) -> None:
+    image, target = pictures(40, 70)
+    mask = checkered(40, 70)
+    grad_image, error_map = torch.full_like(image, float("nan")), torch.full((40, 70), float("nan"))
+    values = device.loss(image, target, 0.2, grad_image, mask, error_map)
+    assert torch.count_nonzero(grad_image[:, mask == 0]) == torch.count_nonzero(error_map[mask == 0]) == 0
+    other_image = torch.where(mask == 1, image, 7.0)
+    other_target = torch.where((mask == 1)[..., None], target, 255 - target)
+    assert device.loss(other_image, other_target, 0.2, mask=mask) == values
+
+
 def test_a_perfect_image_has_no_loss_and_no_gradient(device: Device) -> None:
     _, target = pictures(35, 50)
     image = (target.permute(2, 0, 1).float() / 255).contiguous()

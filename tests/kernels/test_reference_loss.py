@@ -63,12 +63,24 @@ def test_loss_mixes_l1_and_ssim(generator: torch.Generator) -> None:
 
 def test_a_mask_chooses_the_pixels_of_the_means(generator: torch.Generator) -> None:
     image, target = picture(generator, 9, 7), bytes_like(generator, 9, 7)
-    mask = torch.zeros(9, 7, dtype=torch.uint8)
-    mask[4, 2] = 1
-    losses = reference.loss(image, target, 0.2, mask)
     truth = target.permute(2, 0, 1).double() / 255
-    assert float(losses.l1) == pytest.approx(float((image - truth).abs()[:, 4, 2].mean()), abs=1e-14)
-    assert float(losses.ssim) == pytest.approx(float(reference.ssim(image, truth)[:, 4, 2].mean()), abs=1e-14)
+    mask = torch.zeros(9, 7, dtype=torch.uint8)
+    mask[2:5, 1:4] = 1
+    losses = reference.loss(image, target, 0.2, mask)
+    inside = (slice(None), slice(2, 5), slice(1, 4))
+    assert float(losses.l1) == pytest.approx(float((image - truth).abs()[inside].mean()), abs=1e-14)
+    assert float(losses.mse) == pytest.approx(float(((image - truth) ** 2)[inside].mean()), abs=1e-14)
+    assert float(losses.ssim) == pytest.approx(float(reference.ssim(image * mask, truth * mask)[inside].mean()), abs=1e-14)
+
+
+def test_what_is_masked_out_leaves_no_trace(generator: torch.Generator) -> None:
+    image, target = picture(generator, 9, 7).requires_grad_(True), bytes_like(generator, 9, 7)
+    mask = (picture(generator, 9, 7)[0] > 0.4).to(torch.uint8)
+    reference.loss(image, target, 0.2, mask).total.backward()
+    assert torch.count_nonzero(image.grad[:, mask == 0]) == 0
+    assert torch.count_nonzero(image.grad[:, mask == 1]) == 3 * mask.sum()
+    other = torch.where((mask == 1)[..., None], target, 255 - target)
+    assert torch.equal(reference.loss(image.detach(), other, 0.2, mask).total, reference.loss(image.detach(), target, 0.2, mask).total)
 
 
 def test_an_empty_mask_gives_a_loss_of_zero_without_nan(generator: torch.Generator) -> None:
