@@ -56,6 +56,7 @@ def command(binary: Path, socket_path: Path, data_dir: Path) -> list[str]:
         "save": "",
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
+        "loglevel": "warning",
     }
     return [str(binary), *(part for name, value in settings.items() for part in (f"--{name}", value))]
 

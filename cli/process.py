@@ -1,7 +1,6 @@
 """One supervised child process: started so that it dies with us, logged line by line, started again when it ends by itself."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -12,12 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO
 
-PR_SET_PDEATHSIG = 1
+from worker import launch
+
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 30.0
 STEADY_AFTER_S = 60.0
-
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 WriteLine = Callable[[str, str], None]
 
@@ -42,16 +40,15 @@ class Child:
 
     def start(self, write_line: WriteLine) -> None:
         """Start the command in a session of its own. Call from the main thread: Linux ends the child when the calling *thread* ends."""
-        supervisor = os.getpid()
+        launcher = [sys.executable, "-IS", launch.__file__, str(os.getpid())]
         self._process = subprocess.Popen(
-            self.command,
+            [*launcher, *self.command],
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches the supervisor only, which then ends the children in order
             pass_fds=self.pass_fds,
-            preexec_fn=lambda: _die_with(supervisor),  # noqa: PLW1509 (one system call, no locks)
         )
         self._started_at = time.monotonic()
         assert self._process.stdout is not None
@@ -109,14 +106,6 @@ class Child:
 def describe_exit(code: int) -> str:
     """Return "with exit status 1" or "by signal 9 (SIGKILL)"."""
     return f"by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"with exit status {code}"
-
-
-def _die_with(supervisor: int) -> None:
-    """Tie the child (in which this runs, before the command) to us: a supervisor killed with -9 takes its children along (Linux only)."""
-    if _LIBC is not None:
-        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != supervisor:  # it died before the call
-            os._exit(1)
 
 
 def _pump(name: str, stream: IO[bytes], write_line: WriteLine) -> None:

@@ -181,7 +181,7 @@ def _children(service: Service, broker_url: str) -> list[Child]:
 
 
 def _worker(queues: str) -> list[str]:
-    celery = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-c", "1", "-Q", queues]
+    celery = [sys.executable, "-m", "celery", "--quiet", "-A", "worker.app", "worker", "-c", "1", "-Q", queues]
     return [*celery, "-n", f"{queues.replace(',', '-')}-{os.getpid()}@%h", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
 
 

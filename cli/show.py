@@ -10,8 +10,8 @@ from rich.table import Table
 
 from engine.errors import SplatError
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 STAGE_TITLES = {"ingest": "Read photos", "poses": "Find cameras", "train": "Train gaussians", "compress": "Write files"}
 ENDED = ("done", "skipped")

@@ -1,0 +1,152 @@
+"""``splatworks serve`` with its real broker, api, worker and dispatcher."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+
+import httpx
+
+from tests.cli.conftest import Serve, command, environment, run
+
+
+def wait_until(condition, timeout_s: float = 30.0, what: str = "it") -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen in {timeout_s:g} s"
+        time.sleep(0.1)
+
+
+def pid_of(service: Serve, words: str) -> int:
+    found = [pid for pid, line in service.children().items() if words in line and "launch.py" not in line]
+    assert found, (words, service.children())
+    return min(found)
+
+
+def is_ready(service: Serve) -> bool:
+    try:
+        return httpx.get(f"{service.url}/readyz", trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_serve_announces_its_address_and_is_ready(served):
+    assert served.announced["pid"] == served.process.pid
+    assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d*", served.url)
+    assert is_ready(served)
+    assert f"Splatworks is ready at {served.url}" in served.log.read_text()
+
+
+def test_every_log_line_has_time_and_process_in_front(served):
+    lines = served.log.read_text().splitlines()
+    assert all(re.match(r"\d\d:\d\d:\d\d (serve|broker|api|worker|worker-gpu\d+|dispatcher) +\| ", line) for line in lines), lines
+    assert {"api", "worker"} <= {line.split()[1] for line in lines}
+
+
+def test_the_broker_listens_on_no_tcp_port(served):
+    broker = pid_of(served, "--appendonly yes")
+    inodes = {link.split("[")[1][:-1] for link in socket_links(broker)}
+    listening = {
+        line.split()[9] for name in ("tcp", "tcp6") for line in open(f"/proc/net/{name}").readlines()[1:] if line.split()[3] == "0A"
+    }
+    assert not inodes & listening
+
+
+def socket_links(pid: int) -> list[str]:
+    links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    return [link for link in links if link.startswith("socket:")]
+
+
+def test_a_second_serve_on_the_same_folder_says_so_and_ends(served):
+    second = run("serve", "--port", "0", "--data-dir", str(served.data_dir))
+    assert second.returncode == 1
+    assert "Already running" in second.stderr
+    assert served.url in second.stderr
+    assert is_ready(served), "the first one goes on"
+
+
+def test_a_taken_port_is_named(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = run("serve", "--port", str(port), "--data-dir", str(tmp_path / "data"))
+    assert ended.returncode == 1
+    assert f"127.0.0.1:{port}: Address already in use" in ended.stderr
+    assert "--port" in ended.stderr
+
+
+def test_an_open_address_without_keys_is_refused(tmp_path):
+    ended = run("serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(tmp_path / "data"))
+    assert ended.returncode == 1
+    assert "Invalid setting" in ended.stderr
+    assert "ALLOW_REMOTE" in ended.stderr
+
+
+def test_a_service_that_cannot_start_says_why_and_leaves_nothing(serve_one):
+    broken = environment(SPLATWORKS_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", SPLATWORKS_DATA_DIR=str(serve_one.data_dir))
+    ended = subprocess.run(command("serve", "--port", "0"), env=broken, capture_output=True, text=True, timeout=60, cwd="/")
+    assert ended.returncode == 1
+    assert "127.0.0.1" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not serve_one.children()
+
+
+def test_children_that_die_are_started_again(serve_one):
+    serve_one.start()
+    for words in ("uvicorn api.app", "worker.dispatcher", "celery", "--appendonly yes"):
+        before = pid_of(serve_one, words)
+        os.kill(before, signal.SIGKILL)
+        wait_until(
+            lambda words=words, before=before: [p for p, line in serve_one.children().items() if words in line and p > before], what=words
+        )
+    wait_until(lambda: is_ready(serve_one), what="recovery")
+    assert serve_one.log.read_text().count("ended by signal 9 (SIGKILL); starting it again") == 4
+
+
+def test_sigterm_ends_everything_and_tidies_up(serve_one):
+    serve_one.start()
+    runtime = (serve_one.data_dir / "runtime").readlink()
+    assert (runtime / "broker.sock").exists()
+    started = time.monotonic()
+    assert serve_one.stop(signal.SIGTERM) == 0
+    assert time.monotonic() - started < 25
+    assert not serve_one.children()
+    assert not runtime.exists()
+    assert not (serve_one.data_dir / "serve.json").exists()
+
+
+def test_kill_minus_9_of_the_supervisor_leaves_nothing_and_the_job_goes_on_at_the_next_start(serve_one, photos):
+    serve_one.env = {"SCENE_ENGINE_TRAIN_S": "4", "SPLATWORKS_LEASE_S": "6", "SPLATWORKS_HEARTBEAT_S": "0.5"}
+    serve_one.start()
+    files = [("files", (path.name, path.read_bytes())) for path in photos.glob("[0-9].jpg")]
+    job = httpx.post(f"{serve_one.url}/v1/jobs", files=files, trust_env=False).raise_for_status().json()
+    wait_until(lambda: serve_one.get(f"/v1/jobs/{job['id']}")["stage"] == "train", what="training")
+    wait_until(lambda: any("scene_engine.py stage train" in line for line in serve_one.children().values()), what="the engine")
+    runtime = (serve_one.data_dir / "runtime").readlink()
+
+    assert serve_one.stop(signal.SIGKILL) == -signal.SIGKILL
+    wait_until(lambda: not serve_one.children(), 5.0, "the end of all children")
+
+    serve_one.start()
+    assert not runtime.exists(), "the next start removes what was left"
+    wait_until(lambda: serve_one.get(f"/v1/jobs/{job['id']}")["state"] == "succeeded", what="success")
+    assert serve_one.stop() == 0
+
+
+def test_sigterm_in_the_middle_of_a_stage_gives_the_job_back(serve_one, photos):
+    serve_one.env = {"SCENE_ENGINE_TRAIN_S": "30"}
+    serve_one.start()
+    files = [("files", (path.name, path.read_bytes())) for path in photos.glob("[0-9].jpg")]
+    job = httpx.post(f"{serve_one.url}/v1/jobs", files=files, trust_env=False).raise_for_status().json()
+    wait_until(lambda: serve_one.get(f"/v1/jobs/{job['id']}")["stages"][2]["progress"] > 0, what="training")
+    started = time.monotonic()
+    assert serve_one.stop() == 0
+    assert time.monotonic() - started < 25
+    assert not serve_one.children()
+    serve_one.env = {"SCENE_ENGINE_TRAIN_S": "0.2"}
+    serve_one.start()
+    wait_until(lambda: serve_one.get(f"/v1/jobs/{job['id']}")["state"] == "succeeded", what="success")
+    done = serve_one.get(f"/v1/jobs/{job['id']}")
+    assert (done["error_attempts"], done["lost_leases"]) == (0, 0), "a shutdown is nobody's fault"
+    assert serve_one.stop() == 0
