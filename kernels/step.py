@@ -4,9 +4,19 @@ This is the Python contract that the engine uses; bodies are thin ctypes calls i
 formulas). All tensors are torch, contiguous, on the device's memory; dtype and shape are checked here, once per call, by name.
 """
 
+import ctypes
+import weakref
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+
+from kernels import _lib
+
+ROW = 64  # floats per gaussian
+MAX_SIDE = 16384  # pixels
+DENSITY = 4  # floats per gaussian of density statistics
+DILATION = 0.3  # pixels², as every viewer adds
 
 
 @dataclass(frozen=True)
@@ -69,10 +79,49 @@ class OptimizerState:
     last_step: torch.Tensor  # [N] int32
 
 
-class Device:
-    """One device, its thread pool and its workspaces. Not for use from two threads at a time."""
+@dataclass(frozen=True)
+class DeviceInfo:
+    """What a device runs on."""
 
-    def __init__(self, device: str = "cpu", n_threads: int = 0, isa: str = "auto") -> None: ...
+    name: str  # "avx512", "avx2", "generic", or the card
+    n_threads: int
+    workspace_bytes: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Seconds by stage (names: ``kernels._lib.STAGES``), calls, and the pixel lanes of the last ``contribution``."""
+
+    cpu_s: dict[str, float]
+    wall_s: dict[str, float]
+    calls: dict[str, int]
+    n_evaluated: int
+    n_blended: int
+
+
+class Device:
+    """One device, its thread pool and its workspaces. Not for use from two threads at a time.
+
+    ``device`` is "cpu"; ``n_threads`` 0 means one per usable core; ``isa`` is "auto", "avx512", "avx2" or "generic". Raises
+    ``ValueError`` for an unknown name, ``RuntimeError`` where machine or build lack it, ``kernels._lib.LibraryMissingError`` (a
+    RuntimeError) with the command to run where the library was not built.
+    """
+
+    def __init__(self, device: str = "cpu", n_threads: int = 0, isa: str = "auto") -> None:
+        if device not in ("cpu", "cuda"):
+            raise ValueError(f"device is {device!r}, expected 'cpu' or 'cuda'")
+        if isa not in _lib.ISAS:
+            raise ValueError(f"isa is {isa!r}, expected one of {', '.join(_lib.ISAS)}")
+        self._library = _lib.load(device)
+        self._context = _lib.create_context(self._library, _lib.ContextOptions(n_threads=n_threads, isa=_lib.ISAS[isa], device=0))
+        self._size = (0, 0)  # height, width of the last forward
+        weakref.finalize(self, self._library.splat_context_destroy, self._context)
+
+    def info(self) -> DeviceInfo:
+        """Return the instruction set and number of threads in use, and the bytes of workspace held."""
+        info = _lib.ContextInfo()
+        self._call(self._library.splat_context_info, info)
+        return DeviceInfo(info.name.decode(), info.n_threads, info.workspace_bytes)
 
     def forward(
         self,
@@ -82,7 +131,27 @@ class Device:
         background: tuple[float, float, float],
         image: torch.Tensor,  # out [3, H, W] float32
         transmittance: torch.Tensor | None = None,  # out [H, W] float32
-    ) -> ForwardStats: ...
+    ) -> ForwardStats:
+        """Project, sort, bin and blend into ``image``; keeps what the backward passes and ``contribution`` need until the next forward.
+
+        Raises ``ValueError`` naming the argument that does not fit, ``kernels._lib.NonFiniteError`` (a FloatingPointError) naming row
+        and column of a value that is not finite. Formulas: splat.h, ``kernels.reference.render``.
+        """
+        c_camera = _camera(camera)
+        size = (camera.height, camera.width)
+        args = _lib.ForwardArgs(
+            sh_degree=sh_degree,
+            n=_count(rows),
+            params=_pointer("rows", rows, (-1, ROW)),
+            camera=c_camera,
+            background=background,
+            dilation=DILATION,
+            image=_pointer("image", image, (3, *size)),
+            transmittance=_pointer("transmittance", transmittance, size),
+        )
+        self._call(self._library.splat_forward, args)
+        self._size = size
+        return ForwardStats(args.n_visible, args.n_instances)
 
     def loss(
         self,
@@ -93,7 +162,26 @@ class Device:
         mask: torch.Tensor | None = None,  # [H, W] uint8
         error_map: torch.Tensor | None = None,  # out [H, W] float32
         target_key: int = 0,
-    ) -> LossValues: ...
+    ) -> LossValues:
+        """Return L1, SSIM and mean squared error, and write dloss/dimage, loss = (1 - w) L1 + w (1 - SSIM).
+
+        ``target_key`` other than 0 promises that the same key always comes with the same target and mask: what depends on them alone is
+        then kept. Raises ``ValueError`` naming the argument that does not fit. Formulas: ``kernels.reference.loss``.
+        """
+        size = tuple(image.shape[1:])
+        args = _lib.LossArgs(
+            width=size[-1] if size else 0,
+            height=size[0] if size else 0,
+            ssim_weight=ssim_weight,
+            image=_pointer("image", image, (3, -1, -1)),
+            target=_pointer("target", target, (*size, 3), torch.uint8),
+            mask=_pointer("mask", mask, size, torch.uint8),
+            grad_image=_pointer("grad_image", grad_image, (3, *size)),
+            error_map=_pointer("error_map", error_map, size),
+            target_key=target_key,
+        )
+        self._call(self._library.splat_loss, args)
+        return LossValues(args.l1, args.ssim, args.mse)
 
     def backward(
         self,
@@ -102,7 +190,21 @@ class Device:
         grad_rows: torch.Tensor,  # out [N, 64] float32
         grad_transmittance: torch.Tensor | None = None,  # [H, W] float32
         density: torch.Tensor | None = None,  # in/out [N, 4] float32
-    ) -> None: ...
+    ) -> None:
+        """Write dloss/drows of the last forward, whose ``rows`` must be unchanged; rows of unseen gaussians become zero.
+
+        Raises ``ValueError`` naming the argument that does not fit. Formulas: autograd of ``kernels.reference.render``.
+        """
+        n = _count(rows)
+        args = _lib.BackwardArgs(
+            n=n,
+            params=_pointer("rows", rows, (-1, ROW)),
+            grad_image=_pointer("grad_image", grad_image, (3, *self._frame_size())),
+            grad_transmittance=_pointer("grad_transmittance", grad_transmittance, self._frame_size()),
+            grad_params=_pointer("grad_rows", grad_rows, (n, ROW)),
+            density=_pointer("density", density, (n, DENSITY)),
+        )
+        self._call(self._library.splat_backward, args)
 
     def backward_adam(
         self,
@@ -111,7 +213,25 @@ class Device:
         grad_image: torch.Tensor,  # [3, H, W] float32
         adam: AdamParams,
         density: torch.Tensor | None = None,  # in/out [N, 4] float32
-    ) -> None: ...
+    ) -> None:
+        """Backward and one step of Adam in one pass, for the gaussians that the last forward saw; adds to the density statistics.
+
+        Raises ``ValueError`` naming the argument that does not fit. Formulas: splat.h, ``kernels.reference.adam_step``.
+        """
+        n = _count(rows)
+        rates = {name: value for name, value in vars(adam).items() if name != "step_sh_rest"}
+        args = _lib.BackwardAdamArgs(
+            n=n,
+            params=_pointer("rows", rows, (-1, ROW)),
+            moment1=_pointer("moment1", state.moment1, (n, ROW)),
+            moment2=_pointer("moment2", state.moment2, (n, ROW)),
+            last_step=_pointer("last_step", state.last_step, (n,), torch.int32),
+            grad_image=_pointer("grad_image", grad_image, (3, *self._frame_size())),
+            density=_pointer("density", density, (n, DENSITY)),
+            step_sh_rest=int(adam.step_sh_rest),
+            **rates,
+        )
+        self._call(self._library.splat_backward_adam, args)
 
     def contribution(
         self,
@@ -119,7 +239,80 @@ class Device:
         sums: torch.Tensor | None = None,  # in/out [N] float32
         peaks: torch.Tensor | None = None,  # in/out [N] float32
         weight_map: torch.Tensor | None = None,  # [H, W] float32
-    ) -> None: ...
+    ) -> None:
+        """Add to ``sums`` what each gaussian gave to the last forward, and raise ``peaks`` to its largest alpha · T.
+
+        Raises ``ValueError`` naming the argument that does not fit. Formulas: ``kernels.reference.contribution``.
+        """
+        args = _lib.ContributionArgs(
+            n=n,
+            weight_map=_pointer("weight_map", weight_map, self._frame_size()),
+            sums=_pointer("sums", sums, (n,)),
+            peaks=_pointer("peaks", peaks, (n,)),
+        )
+        self._call(self._library.splat_contribution, args)
 
     def knn(self, points: torch.Tensor, k: int = 3) -> torch.Tensor:  # points [N, 3] float32 -> [N] float32 mean squared distance
-        ...
+        """Return each point's mean squared distance to its ``k`` (1..16) nearest others, exactly; to all others if there are fewer.
+
+        Raises ``ValueError`` naming the argument that does not fit, ``kernels._lib.NonFiniteError`` for points that are not finite.
+        """
+        distances = torch.empty(_count(points))
+        args = _lib.KnnArgs(
+            k=k,
+            n=_count(points),
+            points=_pointer("points", points, (-1, 3)),
+            mean_sq_dist=_pointer("mean_sq_dist", distances, (-1,)),
+        )
+        self._call(self._library.splat_knn, args)
+        return distances
+
+    def profile(self, enable: bool = True) -> Profile:
+        """Return where time went since the last call, then start from zero; ``enable`` says whether to measure from now on."""
+        args = _lib.Profile(enable=int(enable), reset=1)
+        self._call(self._library.splat_context_profile, args)
+        seconds = dict(zip(_lib.STAGES, args.cpu_s, strict=True)), dict(zip(_lib.STAGES, args.wall_s, strict=True))
+        return Profile(*seconds, dict(zip(_lib.STAGES, args.calls, strict=True)), args.n_evaluated, args.n_blended)
+
+    def calibrate(self) -> float:
+        """Return the floating-point operations a second of one core in a loop of independent multiply-adds (CPU clock)."""
+        flops_per_s = ctypes.c_double()
+        _lib.check(self._library, self._library.splat_calibrate(self._context, ctypes.byref(flops_per_s)))
+        return flops_per_s.value
+
+    def _call(self, function: Any, args: _lib.Struct) -> None:
+        _lib.check(self._library, function(self._context, ctypes.byref(args)))
+
+    def _frame_size(self) -> tuple[int, int]:
+        if self._size == (0, 0):
+            raise ValueError("this needs a forward before it on the same Device")
+        return self._size
+
+
+def _camera(camera: CameraParams) -> _lib.Camera:
+    if len(camera.cam_from_world) != 12:
+        raise ValueError(f"camera.cam_from_world has {len(camera.cam_from_world)} numbers, expected 12")
+    for name in ("width", "height"):  # before they are compared with the image's shape
+        if not 1 <= getattr(camera, name) <= MAX_SIDE:
+            raise ValueError(f"camera.{name} is {getattr(camera, name)}, expected 1..{MAX_SIDE} pixels")
+    values = dict(vars(camera))
+    return _lib.Camera(cam_from_world=(ctypes.c_float * 12)(*values.pop("cam_from_world")), **values)
+
+
+def _count(rows: torch.Tensor) -> int:
+    return int(rows.shape[0]) if rows.ndim else 0
+
+
+def _pointer(name: str, tensor: torch.Tensor | None, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> int | None:
+    """Return a tensor's address after checking it by name; -1 in ``shape`` is any size, None has none."""
+    if tensor is None:
+        return None
+    fits = tensor.ndim == len(shape) and all(want in (-1, have) for have, want in zip(tensor.shape, shape, strict=True))
+    if not fits or tensor.dtype != dtype:
+        expected = ", ".join("any" if size < 0 else str(size) for size in shape)
+        raise ValueError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}, expected {dtype} [{expected}]")
+    if not tensor.is_contiguous():
+        raise ValueError(f"{name} is not contiguous: its strides are {tensor.stride()}; call .contiguous() on it")
+    if tensor.device.type != "cpu":
+        raise ValueError(f"{name} is on {tensor.device}, expected cpu")
+    return tensor.data_ptr()

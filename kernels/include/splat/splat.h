@@ -90,6 +90,7 @@ typedef struct SplatForwardArgs {
 } SplatForwardArgs;
 
 /* loss = (1 - ssim_weight) * mean|image - target| + ssim_weight * (1 - mean SSIM), over the pixels where mask != 0 (all, if NULL).
+ * Where mask is 0, SSIM's windows read image and target as zero; with no pixel left l1 = mse = 0 and ssim = 1.
  * SSIM: 11-tap Gaussian window, sigma 1.5, C1 = 0.01^2, C2 = 0.03^2, zero padding, per channel ("same" size). */
 typedef struct SplatLossArgs {
   uint32_t struct_size;
@@ -122,7 +123,8 @@ typedef struct SplatBackwardArgs {
  * Adam: m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p -= lr * (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps), t = step.
  * Regularisers (gradient added for seen gaussians): opacity_reg * d sigmoid(logit) ; scale_reg * d sum_k exp(log_scale_k).
  * density[i] += (|d loss / d mean2d| in NDC units: gradient in pixels times (W/2, H/2); 1; 0; 0), [2] is max'd with the screen radius
- * in pixels divided by max(W, H); [3] is spare. */
+ * (3 standard deviations of the longer axis) in pixels divided by max(W, H); [3] is spare.
+ * Where the last forward's sh_degree was 0, lines 1-3 are left alone, as with step_sh_rest = 0. */
 typedef struct SplatBackwardAdamArgs {
   uint32_t struct_size;
   int32_t step;                       /* 1-based */
@@ -159,10 +161,31 @@ typedef struct SplatKnnArgs {
   float *mean_sq_dist;                /* out [N]; 0 where n <= 1 */
 } SplatKnnArgs;
 
+/* Where the time goes, for benchmarks: seconds since the last reset, by the CPU clock of every thread that took part (CPU) or by events
+ * (CUDA), and by the wall. Off until enabled: measuring costs two clock reads a thread and stage. */
+typedef enum SplatStage {
+  SPLAT_STAGE_PROJECT = 0, SPLAT_STAGE_SORT = 1, SPLAT_STAGE_BIN = 2, SPLAT_STAGE_FORWARD = 3, SPLAT_STAGE_LOSS = 4,
+  SPLAT_STAGE_TARGET = 5, SPLAT_STAGE_BACKWARD = 6, SPLAT_STAGE_GRADIENT = 7, SPLAT_STAGE_CONTRIBUTION = 8, SPLAT_STAGES = 9
+} SplatStage;
+
+typedef struct SplatProfile {
+  uint32_t struct_size;
+  int32_t enable;                     /* in: 1 measures from now on, 0 stops */
+  int32_t reset;                      /* in: 1 sets every counter to zero after reading */
+  int32_t reserved;
+  double cpu_s[SPLAT_STAGES];         /* out, by SplatStage */
+  double wall_s[SPLAT_STAGES];        /* out */
+  int64_t calls[SPLAT_STAGES];        /* out */
+  uint64_t n_evaluated, n_blended;    /* out, of the last splat_contribution: pixel lanes computed, and those that blended */
+} SplatProfile;
+
 SPLAT_API int splat_context_create(const SplatContextOptions *options, SplatContext **context);
 SPLAT_API void splat_context_destroy(SplatContext *context);
 SPLAT_API int splat_context_info(SplatContext *context, SplatContextInfo *info);
 SPLAT_API const char *splat_last_error(void);
+SPLAT_API int splat_context_profile(SplatContext *context, SplatProfile *profile);
+/* Floating-point operations a second of one core in a loop of independent FMAs (CPU clock): the yardstick of every benchmark. */
+SPLAT_API int splat_calibrate(SplatContext *context, double *flops_per_s);
 
 SPLAT_API int splat_forward(SplatContext *context, SplatForwardArgs *args);
 SPLAT_API int splat_loss(SplatContext *context, SplatLossArgs *args);

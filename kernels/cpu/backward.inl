@@ -1,0 +1,110 @@
+// Gradients of a tile, gaussian by gaussian, front to back: nine sums stay in registers over the blocks its mask names, one line is stored.
+// State per pixel: T before the gaussian, and P = (what lies behind it, background included) . dloss/dcolour.
+
+struct BackwardScratch {
+  float t[TILE_PIXELS], p[TILE_PIXELS];
+  float grad[3][TILE_PIXELS];
+  float px[TILE_PIXELS], py[TILE_PIXELS];
+};
+
+// Which blocks are still running at list entry i, and the next entry at which that changes.
+INLINE uint32_t running_blocks(const uint32_t *stops, uint32_t i, uint64_t *running) {
+  uint32_t next = ~0u;
+  for (int q = 0; q < PARTS; q++) running[q] = 0;
+  for (int b = 0; b < BLOCKS; b++)
+    for (int q = 0; q < PARTS; q++) {
+      const uint32_t stop = stops[b * PARTS + q];
+      if (stop <= i) continue;
+      running[q] |= 1ull << b;
+      if (stop < next) next = stop;
+    }
+  return next;
+}
+
+INLINE void start_pixels(const Frame *f, int tile_x, int tile_y, const float *state, BackwardScratch *s) {
+  const int width = f->camera.width, height = f->camera.height;
+  const int64_t plane = (int64_t)width * height;
+  for (int b = 0; b < BLOCKS; b++) {
+    const int x = tile_x * TILE + (b & 7) * 4, y = tile_y * TILE + (b >> 3) * 4;
+    const bool whole = x + 4 <= width && y + 4 <= height;
+    const int64_t at = (int64_t)y * width + x;
+    float edge[4][16] = {};
+    if (!whole)
+      for (int j = 0; j < 4 && y + j < height; j++)
+        for (int i = 0; i < 4 && x + i < width; i++) {
+          for (int c = 0; c < 3; c++) edge[c][4 * j + i] = f->grad_image[c * plane + at + (int64_t)j * width + i];
+          if (f->grad_transmittance) edge[3][4 * j + i] = f->grad_transmittance[at + (int64_t)j * width + i];
+        }
+    for (int q = 0; q < PARTS; q++) {
+      const int o = b * 16 + q * LANES;
+      vf px, py, g[4];
+      block_pixels(b, q, &px, &py);
+      for (int c = 0; c < 3; c++) g[c] = whole ? load_block(f->grad_image + c * plane + at, width, q) : load(edge[c] + q * LANES);
+      if (f->grad_transmittance)
+        g[3] = whole ? load_block(f->grad_transmittance + at, width, q) : load(edge[3] + q * LANES);
+      else
+        g[3] = zero();
+      vf last = load(state + o), p = last * g[3];
+      for (int c = 0; c < 3; c++) {
+        vf colour = fma(last, set1(f->background[c]), load(state + (c + 1) * TILE_PIXELS + o));
+        p = fma(colour, g[c], p);
+        store(s->grad[c] + o, g[c]);
+      }
+      store(s->p + o, p);
+      store(s->t + o, start_transmittance(f, tile_x, tile_y, px, py));
+      store(s->px + o, px);
+      store(s->py + o, py);
+    }
+  }
+}
+
+static void backward(Frame *f, int64_t tile, void *scratch) {
+  BackwardScratch *s = (BackwardScratch *)scratch;
+  const int tile_x = (int)(tile % f->tiles_x), tile_y = (int)(tile / f->tiles_x);
+  const float mid_x = (float)(tile_x * TILE + TILE / 2), mid_y = (float)(tile_y * TILE + TILE / 2);
+  const int64_t begin = f->tile_begin[tile], end = f->tile_begin[tile + 1];
+  if (begin == end) return;
+  start_pixels(f, tile_x, tile_y, f->state + tile * STATE, s);
+  const uint32_t *stops = f->stops + tile * BLOCKS * 4;
+  uint64_t running[PARTS];
+  uint32_t change = 0;
+  for (int64_t at = begin; at < end; at++) {
+    if (at + 8 < end) __builtin_prefetch(f->records + f->list[at + 8]);
+    const uint32_t i = (uint32_t)(at - begin);
+    if (i >= change) change = running_blocks(stops, i, running);
+    Entry e;
+    load_entry(f->records[f->list[at]], mid_x, mid_y, &e);
+    const uint64_t blocks = f->list_blocks[at];
+    const vf l11 = set1(e.l11), l21 = set1(e.l21), u0 = set1(e.u0), l22 = set1(e.l22), v0 = set1(e.v0), lo = set1(e.lo);
+    const vf red = set1(e.r), green = set1(e.g), blue = set1(e.b);
+    vf sum[9];
+    for (int k = 0; k < 9; k++) sum[k] = zero();
+    for (int q = 0; q < PARTS; q++)
+      for (uint64_t m = blocks & running[q]; m; m &= m - 1) {
+        const int o = __builtin_ctzll(m) * 16 + q * LANES;
+        vf px = load(s->px + o), py = load(s->py + o);
+        vf u = fma(l11, px, fma(l21, py, u0)), v = fma(l22, py, v0);
+        vf alpha = alpha_from_log2(fnma(u, u, fnma(v, v, lo)));
+        vf t = load(s->t + o), p = load(s->p + o);
+        vf gr = load(s->grad[0] + o), gg = load(s->grad[1] + o), gb = load(s->grad[2] + o);
+        vf w = alpha * t;
+        vf cg = fma(red, gr, fma(green, gg, blue * gb));
+        p = fnma(w, cg, p);
+        t = t - w;
+        vf h = fnma(p, alpha * rcp(1.0f - alpha), w * cg);  // alpha * dloss/dalpha
+        store(s->t + o, t);
+        store(s->p + o, p);
+        vf hu = h * u, hv = h * v;
+        sum[0] = sum[0] + h;
+        sum[1] = sum[1] + hu;
+        sum[2] = sum[2] + hv;
+        sum[3] = fma(hu, u, sum[3]);
+        sum[4] = fma(hu, v, sum[4]);
+        sum[5] = fma(hv, v, sum[5]);
+        sum[6] = fma(w, gr, sum[6]);
+        sum[7] = fma(w, gg, sum[7]);
+        sum[8] = fma(w, gb, sum[8]);
+      }
+    store_sums9(f->slots + 16 * at, sum);
+  }
+}

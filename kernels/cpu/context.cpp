@@ -1,0 +1,393 @@
+#include "context.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include <algorithm>
+
+#include "knn.h"
+
+namespace splat {
+namespace {
+
+double seconds(clockid_t clock) {
+  timespec t;
+  clock_gettime(clock, &t);
+  return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+}
+
+// Adds what a scope took to one stage of a profile, if profiling is on.
+class Meter {
+ public:
+  Meter(SplatProfile &profile, Pool &pool, SplatStage stage) : profile_(profile), pool_(pool), stage_(stage) {
+    if (!profile_.enable) return;
+    wall_ = seconds(CLOCK_MONOTONIC);
+    pool_.cpu_seconds = 0.0;
+    pool_.measuring = true;
+    own_ = seconds(CLOCK_THREAD_CPUTIME_ID);
+  }
+  ~Meter() {
+    if (!profile_.enable) return;
+    profile_.cpu_s[stage_] += pool_.n_threads() == 1 ? seconds(CLOCK_THREAD_CPUTIME_ID) - own_ : pool_.cpu_seconds;
+    profile_.wall_s[stage_] += seconds(CLOCK_MONOTONIC) - wall_;
+    profile_.calls[stage_]++;
+    pool_.measuring = false;
+  }
+
+ private:
+  SplatProfile &profile_;
+  Pool &pool_;
+  SplatStage stage_;
+  double wall_ = 0.0, own_ = 0.0;
+};
+
+const char *column_name(int column) {
+  static const char *const names[14] = {"mean x",  "mean y", "mean z", "log_scale x",   "log_scale y", "log_scale z", "quat w",
+                                        "quat x", "quat y", "quat z", "opacity_logit", "sh 0 red",    "sh 0 green",  "sh 0 blue"};
+  if (column < 14) return names[column];
+  return column < 32 ? "sh rest, red" : column < 48 ? "sh rest, green" : "sh rest, blue";
+}
+
+bool is_used(int column) { return column < 14 || (column >= 16 && column % 16 != 15); }
+
+int64_t quotient_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+void refuse(int status, const char *format, ...) {
+  Refusal r;
+  r.status = status;
+  va_list list;
+  va_start(list, format);
+  vsnprintf(r.text, sizeof r.text, format, list);
+  va_end(list);
+  throw r;
+}
+
+Context::Context(int n_threads, const IsaTable *table, int isa) : pool_(n_threads), table_(table), isa_(isa) {
+  frame_.grow = grow;
+  frame_.owner = this;
+  scratch_.reserve(SCRATCH_BYTES * static_cast<size_t>(n_threads));
+}
+
+void Context::run(SplatStage stage, FramePass pass, int64_t n) {
+  struct Shared {
+    FramePass pass;
+    Frame *frame;
+    char *scratch;
+  } shared{pass, &frame_, static_cast<char *>(scratch_.reserve(1))};
+  const Meter meter(profile_, pool_, stage);
+  pool_.run(
+      n,
+      [](void *p, int64_t i, int thread) {
+        const Shared &s = *static_cast<Shared *>(p);
+        s.pass(s.frame, i, s.scratch + SCRATCH_BYTES * static_cast<size_t>(thread));
+      },
+      &shared);
+}
+
+void Context::run(SplatStage stage, LossPass pass, int64_t n, LossJob *job) {
+  struct Shared {
+    LossPass pass;
+    LossJob *job;
+    char *scratch;
+  } shared{pass, job, static_cast<char *>(scratch_.reserve(1))};
+  const Meter meter(profile_, pool_, stage);
+  pool_.run(
+      n,
+      [](void *p, int64_t i, int thread) {
+        const Shared &s = *static_cast<Shared *>(p);
+        s.pass(s.job, i, s.scratch + SCRATCH_BYTES * static_cast<size_t>(thread));
+      },
+      &shared);
+}
+
+// Called by a binning task when its part is full. Only that task touches the part; memory is asked for without locks of ours.
+bool Context::grow(Frame *frame, int part, int64_t capacity) {
+  Context &self = *static_cast<Context *>(frame->owner);
+  Part &p = self.parts_[static_cast<size_t>(part)];
+  Buffer &buffer = *self.part_items_[static_cast<size_t>(part)];
+  try {
+    const size_t kept = sizeof(Instance) * static_cast<size_t>(p.capacity);
+    p.items = static_cast<Instance *>(buffer.extend(sizeof(Instance) * static_cast<size_t>(capacity + capacity / 2 + 1024), kept));
+  } catch (const OutOfMemory &e) {
+    self.failed_bytes_ = e.bytes;  // any part's number will do
+    return false;
+  }
+  p.capacity = static_cast<int64_t>(buffer.size() / sizeof(Instance));
+  return true;
+}
+
+void Context::check_rows_finite(int64_t n) const {
+  int64_t row = n;
+  for (int64_t c = 0; c < frame_.n_chunks; c++) {
+    if (frame_.chunk_bad[c] < 0) continue;
+    row = frame_.chunk_bad[c];
+    break;
+  }
+  if (row == n) return;
+  for (int column = 0; column < SPLAT_ROW; column++) {
+    const float value = frame_.params[SPLAT_ROW * row + column];
+    if (is_used(column) && !isfinite(value))
+      refuse(SPLAT_NON_FINITE, "params row %lld, column %d (%s) is %f; every parameter must be finite", static_cast<long long>(row), column,
+             column_name(column), static_cast<double>(value));
+  }
+  refuse(SPLAT_NON_FINITE, "params row %lld: its finite values overflow when they are evaluated", static_cast<long long>(row));
+}
+
+// Exact tiles of every visible gaussian, sorted by tile and depth.
+void Context::bin() {
+  Frame &f = frame_;
+  const int n_threads = pool_.n_threads();
+  f.n_parts = n_threads == 1 ? 1 : static_cast<int>(std::clamp<int64_t>(f.n_visible / 512, 1, std::min(4 * n_threads, 128)));
+  while (part_items_.size() < static_cast<size_t>(f.n_parts)) {
+    part_items_.push_back(std::make_unique<Buffer>());
+    parts_.push_back(Part{});
+  }
+  f.parts = parts_.data();
+  for (int i = 0; i < f.n_parts; i++) {
+    f.parts[i].used = 0;
+    f.parts[i].begin = f.n_visible * i / f.n_parts;
+    f.parts[i].end = f.n_visible * (i + 1) / f.n_parts;
+  }
+  f.part_counts = part_counts_.of<uint32_t>(int64_t(f.n_parts) * f.n_tiles);
+  f.tile_begin = tile_begin_.of<uint32_t>(f.n_tiles + 1);
+  failed_bytes_ = 0;
+  run(SPLAT_STAGE_BIN, table_->bin, f.n_parts);
+  if (failed_bytes_) throw OutOfMemory{failed_bytes_};
+
+  uint64_t sum = 0;
+  for (int tile = 0; tile < f.n_tiles; tile++) {
+    f.tile_begin[tile] = static_cast<uint32_t>(sum);
+    for (int part = 0; part < f.n_parts; part++) {
+      uint32_t &count = f.part_counts[int64_t(part) * f.n_tiles + tile];
+      const uint32_t here = count;
+      count = static_cast<uint32_t>(sum);
+      sum += here;
+    }
+  }
+  if (sum >= UINT32_MAX) throw OutOfMemory{static_cast<size_t>(sum) * 64};
+  f.tile_begin[f.n_tiles] = static_cast<uint32_t>(sum);
+  f.n_instances = static_cast<int64_t>(sum);
+  f.list = list_.of<uint32_t>(f.n_instances + 1);
+  f.list_blocks = list_blocks_.of<uint64_t>(f.n_instances + 1);
+  run(SPLAT_STAGE_BIN, table_->place, f.n_parts);
+}
+
+void Context::forward(SplatForwardArgs &args) {
+  has_frame_ = false;
+  Frame &f = frame_;
+  f.n = args.n;
+  f.params = args.params;
+  f.camera = args.camera;
+  const float *w = args.camera.cam_from_world;
+  for (int i = 0; i < 3; i++) f.camera_position[i] = -(w[i] * w[3] + w[4 + i] * w[7] + w[8 + i] * w[11]);
+  for (int i = 0; i < 3; i++) f.background[i] = args.background[i];
+  f.dilation = args.dilation;
+  f.degree = args.sh_degree;
+  f.image = args.image;
+  f.transmittance = args.transmittance;
+  f.n_chunks = quotient_up(f.n, CHUNK);
+  const int64_t places = f.n_chunks * CHUNK;
+  f.records = records_.of<Record>(places + 1);
+  f.keys = keys_.of<uint32_t>(places + 1);
+  f.gather = gather_.of<Gather>(places + 1);
+  f.chunk_count = chunk_count_.of<int32_t>(f.n_chunks + 1);
+  f.chunk_bad = chunk_bad_.of<int64_t>(f.n_chunks + 1);
+  f.tiles_x = (args.camera.width + TILE - 1) / TILE;
+  f.tiles_y = (args.camera.height + TILE - 1) / TILE;
+  f.n_tiles = f.tiles_x * f.tiles_y;
+  f.state = state_.of<float>(int64_t(f.n_tiles) * STATE);
+  f.stops = stops_.of<uint32_t>(int64_t(f.n_tiles) * BLOCKS * 4);
+
+  run(SPLAT_STAGE_PROJECT, table_->project, f.n_chunks);
+  check_rows_finite(f.n);
+  f.n_visible = 0;
+  for (int64_t c = 0; c < f.n_chunks; c++) f.n_visible += f.chunk_count[c];
+  {
+    const Meter meter(profile_, pool_, SPLAT_STAGE_SORT);
+    f.order = radix_.order(pool_, f.keys, f.chunk_count, f.n_chunks, CHUNK, f.n_visible);
+  }
+  bin();
+  run(SPLAT_STAGE_FORWARD, table_->forward, f.n_tiles);
+  args.n_visible = f.n_visible;
+  args.n_instances = f.n_instances;
+  has_frame_ = true;
+  is_stepped_ = false;
+}
+
+void Context::check_frame(int64_t n, const char *call) const {
+  if (!has_frame_) refuse(SPLAT_INVALID_ARGUMENT, "%s needs a successful splat_forward before it in the same context", call);
+  if (n != frame_.n)
+    refuse(SPLAT_INVALID_ARGUMENT, "%s: n is %lld, the last splat_forward had %lld", call, static_cast<long long>(n),
+           static_cast<long long>(frame_.n));
+}
+
+void Context::check_unstepped(const char *call) const {
+  if (is_stepped_)
+    refuse(SPLAT_INVALID_ARGUMENT, "%s: splat_backward_adam has changed params since the last splat_forward; run that again", call);
+}
+
+// The tiles' sums by instance.
+void Context::spread() {
+  frame_.slots = slots_.of<float>(16 * frame_.n_instances + 16);
+  run(SPLAT_STAGE_BACKWARD, table_->backward, frame_.n_tiles);
+}
+
+void Context::backward(const SplatBackwardArgs &args) {
+  check_frame(args.n, "splat_backward");
+  check_unstepped("splat_backward");
+  Frame &f = frame_;
+  f.params = args.params;
+  f.grad_image = args.grad_image;
+  f.grad_transmittance = args.grad_transmittance;
+  f.grad_params = args.grad_params;
+  f.out_params = nullptr;
+  f.density = args.density;
+  f.adam = Adam{};
+  spread();
+  run(SPLAT_STAGE_GRADIENT, table_->gradient, f.n_chunks);
+}
+
+void Context::backward_adam(const SplatBackwardAdamArgs &args) {
+  check_frame(args.n, "splat_backward_adam");
+  check_unstepped("splat_backward_adam");
+  Frame &f = frame_;
+  f.params = args.params;
+  f.grad_image = args.grad_image;
+  f.grad_transmittance = args.grad_transmittance;
+  f.grad_params = nullptr;
+  f.out_params = args.params;
+  f.density = args.density;
+  Adam &a = f.adam;
+  a = Adam{};
+  a.moment1 = args.moment1, a.moment2 = args.moment2, a.last_step = args.last_step;
+  const float lr[16] = {args.lr_means, args.lr_means, args.lr_means,   args.lr_log_scales, args.lr_log_scales, args.lr_log_scales,
+                        args.lr_quats, args.lr_quats, args.lr_quats,   args.lr_quats,      args.lr_opacity,    args.lr_sh_dc,
+                        args.lr_sh_dc, args.lr_sh_dc, 0.0f,            0.0f};
+  memcpy(a.lr, lr, sizeof lr);
+  a.lr_rest = args.lr_sh_rest;
+  a.beta1 = args.beta1, a.beta2 = args.beta2, a.eps = args.eps;
+  a.log2_beta1 = log2f(std::max(args.beta1, 1e-30f));
+  a.log2_beta2 = log2f(std::max(args.beta2, 1e-30f));
+  const double t = args.step;
+  a.step_scale = static_cast<float>(1.0 / (1.0 - pow(static_cast<double>(args.beta1), t)));
+  a.root_scale = static_cast<float>(1.0 / sqrt(1.0 - pow(static_cast<double>(args.beta2), t)));
+  a.opacity_reg = args.opacity_reg, a.scale_reg = args.scale_reg;
+  a.step = args.step;
+  a.with_rest = args.step_sh_rest;
+  spread();
+  is_stepped_ = true;
+  run(SPLAT_STAGE_GRADIENT, table_->gradient, f.n_chunks);
+}
+
+void Context::contribution(const SplatContributionArgs &args) {
+  check_frame(args.n, "splat_contribution");
+  Frame &f = frame_;
+  f.weight_map = args.weight_map;
+  f.sums = args.sums;
+  f.peaks = args.peaks;
+  f.slots = slots_.of<float>(2 * f.n_instances + 16);
+  f.evaluated = counters_.of<uint64_t>(2 * int64_t(f.n_tiles));
+  f.blended = f.evaluated + f.n_tiles;
+  run(SPLAT_STAGE_CONTRIBUTION, table_->contribution, f.n_tiles);
+  run(SPLAT_STAGE_CONTRIBUTION, table_->gather_contribution, f.n_chunks);
+  profile_.n_evaluated = profile_.n_blended = 0;
+  for (int tile = 0; tile < f.n_tiles; tile++) profile_.n_evaluated += f.evaluated[tile], profile_.n_blended += f.blended[tile];
+}
+
+void Context::loss(SplatLossArgs &args) {
+  LossJob job{};
+  job.width = args.width, job.height = args.height;
+  job.ssim_weight = args.ssim_weight;
+  job.image = args.image;
+  job.target = args.target, job.mask = args.mask;
+  job.grad_image = args.grad_image, job.error_map = args.error_map;
+  // Sizes of tasks depend on the image alone: the order of sums, so the result's bits, must not change with the number of threads.
+  const int64_t strips = quotient_up(args.width, 240), bands = std::max(1, args.height / 120);
+  job.strip = static_cast<int32_t>(quotient_up(quotient_up(args.width, strips), 16) * 16);
+  job.band = static_cast<int32_t>(quotient_up(args.height, bands));
+  job.n_strips = static_cast<int32_t>(quotient_up(args.width, job.strip));
+  job.n_bands = static_cast<int32_t>(quotient_up(args.height, job.band));
+  job.channels_per_task = args.error_map ? 3 : 1;
+  job.stride = quotient_up(args.width, 16) * 16 + 64;
+  double total = 0.0, taps[SPLAT_SSIM_TAPS];
+  for (int i = 0; i < SPLAT_SSIM_TAPS; i++) {
+    const double d = i - SPLAT_SSIM_TAPS / 2;
+    total += taps[i] = exp(-d * d / (2 * SPLAT_SSIM_SIGMA * SPLAT_SSIM_SIGMA));
+  }
+  for (int i = 0; i < SPLAT_SSIM_TAPS; i++) job.window[i] = static_cast<float>(taps[i] / total);
+
+  Targets::Planes &planes = targets_.find(args.target_key, args.width, args.height, args.mask != nullptr);
+  const int64_t cells = 3 * int64_t(args.height) * job.stride + 64;
+  job.y = planes.y.of<uint8_t>(cells);
+  job.mean_y = planes.mean_y.of<float>(cells);
+  job.square_y = planes.square_y.of<float>(cells);
+  if (!planes.ready) {
+    const int64_t pixels = int64_t(args.width) * args.height;
+    planes.width = args.width, planes.height = args.height, planes.masked = args.mask != nullptr;
+    planes.n_masked = args.mask ? pixels - std::count(args.mask, args.mask + pixels, uint8_t(0)) : pixels;
+    memset(job.mean_y, 0, sizeof(float) * static_cast<size_t>(cells));
+    memset(job.square_y, 0, sizeof(float) * static_cast<size_t>(cells));
+    run(SPLAT_STAGE_TARGET, table_->target, int64_t(3) * job.n_strips * job.n_bands, &job);
+    planes.ready = args.target_key != 0;
+    targets_.trim();
+  }
+  const double count = 3.0 * static_cast<double>(planes.n_masked);
+  job.inverse_count = count > 0 ? static_cast<float>(1.0 / count) : 0.0f;
+  const int64_t tasks = int64_t(3 / job.channels_per_task) * job.n_strips * job.n_bands;
+  job.sums = static_cast<double(*)[3]>(loss_sums_.reserve(sizeof(double[3]) * static_cast<size_t>(tasks)));
+  run(SPLAT_STAGE_LOSS, table_->loss, tasks, &job);
+  double sums[3] = {0, 0, 0};
+  for (int64_t i = 0; i < tasks; i++)
+    for (int k = 0; k < 3; k++) sums[k] += job.sums[i][k];
+  args.l1 = count > 0 ? sums[0] / count : 0.0;
+  args.ssim = count > 0 ? sums[1] / count : 1.0;
+  args.mse = count > 0 ? sums[2] / count : 0.0;
+}
+
+void Context::knn(const SplatKnnArgs &args) {
+  for (int64_t i = 0; i < 3 * args.n; i++)
+    if (!isfinite(args.points[i]))
+      refuse(SPLAT_NON_FINITE, "points row %lld, column %d is %f", static_cast<long long>(i / 3), static_cast<int>(i % 3),
+             static_cast<double>(args.points[i]));
+  nearest_neighbours(pool_, args);
+}
+
+void Context::profile(SplatProfile &out) {
+  const uint32_t size = out.struct_size;
+  const int32_t enable = out.enable, reset = out.reset;
+  out = profile_;
+  out.struct_size = size;
+  out.enable = enable, out.reset = reset;
+  if (reset) profile_ = SplatProfile{};
+  profile_.enable = enable;
+}
+
+double Context::calibrate() const {
+  double best = 0.0;
+  for (int i = 0; i < 5; i++) {
+    const double begin = seconds(CLOCK_THREAD_CPUTIME_ID);
+    const double done = table_->spin(1000000);
+    best = std::max(best, done / (seconds(CLOCK_THREAD_CPUTIME_ID) - begin));
+  }
+  return best;
+}
+
+void Context::info(SplatContextInfo &out) const {
+  out.abi_version = SPLAT_ABI_VERSION;
+  out.n_threads = pool_.n_threads();
+  out.isa = isa_;
+  size_t bytes = radix_.bytes() + targets_.bytes();
+  for (const Buffer *b : {&records_, &keys_, &chunk_count_, &chunk_bad_, &gather_, &part_counts_, &tile_begin_, &list_, &list_blocks_, &state_,
+                          &stops_, &slots_, &counters_, &loss_sums_, &scratch_})
+    bytes += b->size();
+  for (const auto &b : part_items_) bytes += b->size();
+  out.workspace_bytes = bytes;
+  snprintf(out.name, sizeof out.name, "%s", table_->name);
+}
+
+}  // namespace splat

@@ -1,0 +1,65 @@
+// One context: threads, workspaces, and the frame that a forward pass leaves for the backward ones.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "dispatch.h"
+#include "memory.h"
+#include "pool.h"
+#include "radix.h"
+#include "targets.h"
+#include "types.h"
+
+namespace splat {
+
+// A refusal with its reason; becomes a status and splat_last_error() at the C boundary.
+struct Refusal {
+  int status;
+  char text[256];
+};
+[[noreturn]] void refuse(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+class Context {
+ public:
+  Context(int n_threads, const IsaTable *table, int isa);
+
+  void forward(SplatForwardArgs &args);
+  void loss(SplatLossArgs &args);
+  void backward(const SplatBackwardArgs &args);
+  void backward_adam(const SplatBackwardAdamArgs &args);
+  void contribution(const SplatContributionArgs &args);
+  void knn(const SplatKnnArgs &args);
+  void profile(SplatProfile &out);
+  double calibrate() const;
+  void info(SplatContextInfo &out) const;
+
+ private:
+  using FramePass = void (*)(Frame *, int64_t, void *);
+  using LossPass = void (*)(LossJob *, int64_t, void *);
+
+  void run(SplatStage stage, FramePass pass, int64_t n);
+  void run(SplatStage stage, LossPass pass, int64_t n, LossJob *job);
+  void bin();
+  void check_frame(int64_t n, const char *call) const;
+  void check_unstepped(const char *call) const;
+  void check_rows_finite(int64_t n) const;
+  void spread();
+  static bool grow(Frame *frame, int part, int64_t capacity);
+
+  Pool pool_;
+  const IsaTable *table_;
+  int isa_;
+  Frame frame_{};
+  bool has_frame_ = false;
+  bool is_stepped_ = false;  // parameters have changed since the forward
+  size_t failed_bytes_ = 0;  // what a part could not grow to
+  RadixSort radix_;
+  Targets targets_;
+  std::vector<Part> parts_;
+  std::vector<std::unique_ptr<Buffer>> part_items_;
+  Buffer records_, keys_, chunk_count_, chunk_bad_, gather_, part_counts_, tile_begin_, list_, list_blocks_, state_, stops_, slots_, counters_,
+      loss_sums_, scratch_;
+  SplatProfile profile_{};
+};
+
+}  // namespace splat

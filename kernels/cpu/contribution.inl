@@ -1,0 +1,68 @@
+// What each gaussian gave to the last forward: the backward's walk with two sums instead of nine. Also counts lanes for the benchmarks.
+
+static void contribution(Frame *f, int64_t tile, void *scratch) {
+  BackwardScratch *s = (BackwardScratch *)scratch;
+  const int tile_x = (int)(tile % f->tiles_x), tile_y = (int)(tile / f->tiles_x);
+  const float mid_x = (float)(tile_x * TILE + TILE / 2), mid_y = (float)(tile_y * TILE + TILE / 2);
+  const int64_t begin = f->tile_begin[tile], end = f->tile_begin[tile + 1];
+  f->evaluated[tile] = f->blended[tile] = 0;
+  if (begin == end) return;
+  const int width = f->camera.width, height = f->camera.height;
+  for (int b = 0; b < BLOCKS; b++)
+    for (int q = 0; q < PARTS; q++) {
+      const int o = b * 16 + q * LANES;
+      vf px, py;
+      block_pixels(b, q, &px, &py);
+      store(s->px + o, px);
+      store(s->py + o, py);
+      store(s->t + o, start_transmittance(f, tile_x, tile_y, px, py));
+      for (int i = 0; i < LANES; i++) {
+        const int k = q * LANES + i, x = tile_x * TILE + (b & 7) * 4 + (k & 3), y = tile_y * TILE + (b >> 3) * 4 + (k >> 2);
+        const bool in = x < width && y < height;
+        s->p[o + i] = !in ? 0.0f : f->weight_map ? f->weight_map[(int64_t)y * width + x] : 1.0f;
+      }
+    }
+  const uint32_t *stops = f->stops + tile * BLOCKS * 4;
+  uint64_t running[PARTS], evaluated = 0, blended = 0;
+  uint32_t change = 0;
+  for (int64_t at = begin; at < end; at++) {
+    const uint32_t i = (uint32_t)(at - begin);
+    if (i >= change) change = running_blocks(stops, i, running);
+    Entry e;
+    load_entry(f->records[f->list[at]], mid_x, mid_y, &e);
+    vf sum = zero(), peak = zero();
+    for (int q = 0; q < PARTS; q++)
+      for (uint64_t m = f->list_blocks[at] & running[q]; m; m &= m - 1) {
+        const int o = __builtin_ctzll(m) * 16 + q * LANES;
+        vf px = load(s->px + o), py = load(s->py + o), t = load(s->t + o);
+        vf u = fma(set1(e.l11), px, fma(set1(e.l21), py, set1(e.u0))), v = fma(set1(e.l22), py, set1(e.v0));
+        vf alpha = alpha_from_log2(fnma(u, u, fnma(v, v, set1(e.lo))));
+        vf w = alpha * t;
+        store(s->t + o, t - w);
+        sum = fma(w, load(s->p + o), sum);
+        peak = vmax(peak, w);
+        evaluated += LANES;
+        blended += (uint64_t)__builtin_popcount(bits(both(lt(zero(), alpha), ge(t, set1(SPLAT_STOP)))));
+      }
+    f->slots[2 * at] = sum_lanes(sum);
+    f->slots[2 * at + 1] = max_lanes(peak);
+  }
+  f->evaluated[tile] = evaluated;
+  f->blended[tile] = blended;
+}
+
+static void gather_contribution(Frame *f, int64_t chunk, void *) {
+  for (int64_t place = chunk * CHUNK; place < chunk * CHUNK + f->chunk_count[chunk]; place++) {
+    const Gather g = f->gather[place];
+    const Instance *items = f->parts[g.count_part & 255].items + g.first;
+    float sum = 0.0f, peak = 0.0f;
+    for (uint32_t k = 0; k < g.count_part >> 8; k++) {
+      const float *slot = f->slots + 2 * (int64_t)items[k].tile;
+      sum += slot[0];
+      peak = slot[1] > peak ? slot[1] : peak;
+    }
+    const uint32_t id = f->records[place].id;
+    if (f->sums) f->sums[id] += sum;
+    if (f->peaks && peak > f->peaks[id]) f->peaks[id] = peak;
+  }
+}

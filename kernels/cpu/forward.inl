@@ -1,0 +1,134 @@
+// Blend a tile: its list in pieces that fit L1, and for each piece block by block, so that T, R, G, B stay in registers.
+
+struct Entry {  // tile-local copy of a record; u = l11 px + l21 py + u0, v = l22 py + v0 with pixels from the tile's middle
+  float l11, l21, u0, l22, v0, lo, r, g, b, pad[7];
+};
+
+struct ForwardScratch {
+  Entry entry[ENTRIES];
+  uint64_t bits[ENTRIES / 64][64];
+  uint8_t indices[ENTRIES + 64];
+};
+
+INLINE void load_entry(const Record &g, float mid_x, float mid_y, Entry *e) {
+  const float x = g.x - mid_x, y = g.y - mid_y;
+  e->l11 = g.l11, e->l21 = g.l21, e->u0 = -(g.l11 * x + g.l21 * y);
+  e->l22 = g.l22, e->v0 = -(g.l22 * y), e->lo = g.lo;
+  e->r = g.r, e->g = g.g, e->b = g.b;
+}
+
+// Pixel centres of a part of a block, from the tile's middle.
+INLINE void block_pixels(int block, int part, vf *px, vf *py) {
+  vf k = lane_index() + (float)(part * LANES), row = vfloor(k * 0.25f);
+  *px = k - row * 4.0f + ((float)((block & 7) * 4) + 0.5f - TILE / 2);
+  *py = row + ((float)((block >> 3) * 4) + 0.5f - TILE / 2);
+}
+
+INLINE void write_tile(const Frame *f, int tile_x, int tile_y, const float *state) {
+  const int width = f->camera.width, height = f->camera.height;
+  const int64_t plane = (int64_t)width * height;
+  const int columns = width - tile_x * TILE < TILE ? width - tile_x * TILE : TILE;
+  const int rows = height - tile_y * TILE < TILE ? height - tile_y * TILE : TILE;
+  for (int y = 0; y < rows; y++) {
+    const int64_t at = (int64_t)(tile_y * TILE + y) * width + tile_x * TILE;
+    float line[4][TILE];
+    for (int bx = 0; bx < 8; bx++) {
+      const float *from = state + ((y >> 2) * 8 + bx) * 16 + (y & 3) * 4;
+      for (int c = 0; c < 4; c++) __builtin_memcpy(line[c] + 4 * bx, from + c * TILE_PIXELS, 16);
+    }
+    for (int c = 0; c < 3; c++)
+      for (int x = 0; x < TILE; x++) line[1 + c][x] += line[0][x] * f->background[c];
+    for (int c = 0; c < 3; c++) __builtin_memcpy(f->image + c * plane + at, line[1 + c], sizeof(float) * (size_t)columns);
+    if (f->transmittance) __builtin_memcpy(f->transmittance + at, line[0], sizeof(float) * (size_t)columns);
+  }
+}
+
+// Bits of the blocks that have a pixel in the image.
+INLINE uint64_t blocks_inside(const Frame *f, int tile_x, int tile_y) {
+  const int bx = (f->camera.width - tile_x * TILE + 3) / 4, by = (f->camera.height - tile_y * TILE + 3) / 4;
+  uint64_t row = bx >= 8 ? 0xff : (1ull << bx) - 1;
+  uint64_t all = row * 0x0101010101010101ull;
+  return by >= 8 ? all : all & ((1ull << (8 * by)) - 1);
+}
+
+// A pixel outside the image starts finished, so that it never holds its block back.
+INLINE vf start_transmittance(const Frame *f, int tile_x, int tile_y, vf px, vf py) {
+  const float right = (float)(f->camera.width - tile_x * TILE) - TILE / 2, bottom = (float)(f->camera.height - tile_y * TILE) - TILE / 2;
+  return keep(both(lt(px, set1(right)), lt(py, set1(bottom))), set1(1.0f));
+}
+
+INLINE void blend(const Entry *e, vf px, vf py, vf *t, vf *r, vf *g, vf *b) {
+  vf u = fma(set1(e->l11), px, fma(set1(e->l21), py, set1(e->u0)));
+  vf v = fma(set1(e->l22), py, set1(e->v0));
+  vf alpha = alpha_from_log2(fnma(u, u, fnma(v, v, set1(e->lo))));
+  vf w = alpha * *t;
+  *t = *t - w;
+  *r = fma(w, set1(e->r), *r);
+  *g = fma(w, set1(e->g), *g);
+  *b = fma(w, set1(e->b), *b);
+}
+
+static void forward(Frame *f, int64_t tile, void *scratch) {
+  ForwardScratch *s = (ForwardScratch *)scratch;
+  const int tile_x = (int)(tile % f->tiles_x), tile_y = (int)(tile / f->tiles_x);
+  const float mid_x = (float)(tile_x * TILE + TILE / 2), mid_y = (float)(tile_y * TILE + TILE / 2);
+  const uint64_t inside_mask = blocks_inside(f, tile_x, tile_y);
+  float *state = f->state + tile * STATE;
+  uint32_t *stops = f->stops + tile * BLOCKS * 4;
+  const int64_t begin = f->tile_begin[tile], end = f->tile_begin[tile + 1];
+  uint64_t running[PARTS];
+  for (int q = 0; q < PARTS; q++) running[q] = inside_mask;
+  for (int b = 0; b < BLOCKS; b++)
+    for (int q = 0; q < PARTS; q++) {
+      vf px, py;
+      block_pixels(b, q, &px, &py);
+      store(state + b * 16 + q * LANES, start_transmittance(f, tile_x, tile_y, px, py));
+      for (int c = 1; c < 4; c++) store(state + c * TILE_PIXELS + b * 16 + q * LANES, zero());
+      stops[b * PARTS + q] = inside_mask >> b & 1 ? ~0u : 0;
+    }
+
+  for (int64_t at = begin; at < end; at += ENTRIES) {
+    const int count = end - at < ENTRIES ? (int)(end - at) : ENTRIES;
+    const int words = (count + 63) / 64;
+    for (int i = 0; i < count; i++) {
+      if (at + i + 16 < end) __builtin_prefetch(f->records + f->list[at + i + 16]);
+      load_entry(f->records[f->list[at + i]], mid_x, mid_y, s->entry + i);
+    }
+    for (int w = 0; w < words; w++) {
+      const int some = count - 64 * w < 64 ? count - 64 * w : 64;
+      for (int i = 0; i < 64; i++) s->bits[w][i] = i < some ? f->list_blocks[at + 64 * w + i] : 0;
+      transpose_bits(s->bits[w]);
+    }
+    uint64_t any = 0;
+    for (int q = 0; q < PARTS; q++) any |= running[q];
+    if (!any) break;
+    for (; any; any &= any - 1) {
+      const int b = __builtin_ctzll(any);
+      int n = 0;
+      for (int w = 0; w < words; w++) n += list_bits(s->bits[w][b], 64 * w, s->indices + n);
+      for (int q = 0; q < PARTS; q++) {
+        if (!(running[q] >> b & 1)) continue;
+        float *mine = state + b * 16 + q * LANES;
+        vf t = load(mine), red = load(mine + TILE_PIXELS), green = load(mine + 2 * TILE_PIXELS), blue = load(mine + 3 * TILE_PIXELS);
+        vf px, py;
+        block_pixels(b, q, &px, &py);
+        int i = 0;
+        for (; i + 4 <= n; i += 4) {
+          for (int k = 0; k < 4; k++) blend(s->entry + s->indices[i + k], px, py, &t, &red, &green, &blue);
+          if (!bits(ge(t, set1(SPLAT_STOP)))) {
+            stops[b * PARTS + q] = (uint32_t)(at - begin) + s->indices[i + 3] + 1;
+            running[q] &= ~(1ull << b);
+            i = n;
+            break;
+          }
+        }
+        for (; i < n; i++) blend(s->entry + s->indices[i], px, py, &t, &red, &green, &blue);
+        store(mine, t);
+        store(mine + TILE_PIXELS, red);
+        store(mine + 2 * TILE_PIXELS, green);
+        store(mine + 3 * TILE_PIXELS, blue);
+      }
+    }
+  }
+  write_tile(f, tile_x, tile_y, state);
+}

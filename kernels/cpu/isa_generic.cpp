@@ -1,0 +1,11 @@
+// The pixel and gaussian loops, built for one instruction set. No std:: here: a template's weak symbol could be kept for every machine.
+#include "types.h"
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+#define SPLAT_SIMD_HEADER "simd_generic.h"
+#define SPLAT_ISA_TABLE isa_generic
+#define SPLAT_ISA_NAME "generic"
+#include "kernels.inl"

@@ -1,0 +1,224 @@
+// L1 + SSIM and its gradient in one sweep down a strip of columns. Two rings of rows carry the windows: horizontal means of x, x^2, x y;
+// then, ten rows behind, the horizontal means of SSIM's derivatives by those three. Values are taken minus 0.5, which leaves variances as
+// they are and halves what rounding costs them; outside the image and the mask a pixel is zero, so -0.5 here.
+
+constexpr int RING = 16;         // rows, at least SPLAT_SSIM_TAPS
+constexpr int REACH = SPLAT_SSIM_TAPS / 2;
+constexpr int EDGE = 16;         // floats before a strip's first column
+constexpr int STRIP_MAX = 256;   // columns
+constexpr int LINE = STRIP_MAX + 3 * EDGE;
+
+struct LossScratch {
+  float x[RING][LINE], y[RING][LINE], weight[RING][LINE];
+  float means[3][RING][LINE];    // x, x^2, x y along the row
+  float back[3][RING][LINE];     // derivatives along the row
+  float product[3][LINE];
+};
+
+// Window along a row: out[j] for j in [from, to) from in[j - 5 .. j + 5].
+INLINE void blur_row(const float *w, const float *in, float *out, int from, int to) {
+  for (int j = from; j < to; j += LANES) {
+    vf sum = load(in + j) * w[REACH];
+    for (int k = 1; k <= REACH; k++) sum = fma(load(in + j - k) + load(in + j + k), set1(w[REACH - k]), sum);
+    store(out + j, sum);
+  }
+}
+// Window down the ring, at row r and column j.
+INLINE vf blur_column(const float *w, const float (*ring)[LINE], int r, int j) {
+  vf sum = load(ring[r & (RING - 1)] + j) * w[REACH];
+  for (int k = 1; k <= REACH; k++)
+    sum = fma(load(ring[(r - k) & (RING - 1)] + j) + load(ring[(r + k) & (RING - 1)] + j), set1(w[REACH - k]), sum);
+  return sum;
+}
+
+INLINE void fill(float *line, float value) {
+  for (int j = 0; j < LINE; j += LANES) store(line + j, set1(value));
+}
+
+// Target rows as bytes and their window means, one band of one channel. Runs once per photo while it stays in the cache.
+static void target(LossJob *job, int64_t task, void *scratch) {
+  LossScratch *s = (LossScratch *)scratch;
+  const int channel = (int)(task % 3), strip = (int)(task / 3 % job->n_strips), band = (int)(task / 3 / job->n_strips);
+  const int left = strip * job->strip, top = band * job->band;
+  const int right = left + job->strip < job->width ? left + job->strip : job->width;
+  const int bottom = top + job->band < job->height ? top + job->band : job->height;
+  const int first = left - EDGE > 0 ? left - EDGE : 0, last = right + EDGE < job->width ? right + EDGE : job->width;
+  const int end = EDGE + (right - left);
+  for (int r = top - REACH; r < bottom + REACH; r++) {
+    float *y = s->y[r & (RING - 1)];
+    fill(y, -0.5f);
+    if (r >= 0 && r < job->height) {
+      const uint8_t *from = job->target + (int64_t)r * job->width * 3 + channel;
+      const uint8_t *mask = job->mask ? job->mask + (int64_t)r * job->width : 0;
+      const bool mine = r >= top && r < bottom;
+      uint8_t *bytes = job->y + ((int64_t)channel * job->height + r) * job->stride + EDGE;
+      for (int x = first; x < last; x++) {
+        const uint8_t value = !mask || mask[x] ? from[3 * (int64_t)x] : 0;
+        y[x - left + EDGE] = (float)value * (1.0f / 255) - 0.5f;
+        if (mine && x >= left && x < right) bytes[x] = value;
+      }
+    }
+    for (int j = 0; j < LINE; j += LANES) store(s->product[0] + j, load(y + j) * load(y + j));
+    blur_row(job->window, y, s->means[0][r & (RING - 1)], EDGE, end);
+    blur_row(job->window, s->product[0], s->means[1][r & (RING - 1)], EDGE, end);
+    const int row = r - REACH;
+    if (row < top) continue;
+    const int64_t at = ((int64_t)channel * job->height + row) * job->stride + EDGE + left;
+    for (int j = EDGE; j < end; j += LANES) {
+      float mean[LANES] ALIGNED, square[LANES] ALIGNED;
+      store(mean, blur_column(job->window, s->means[0], row, j));
+      store(square, blur_column(job->window, s->means[1], row, j));
+      const size_t bytes = sizeof(float) * (size_t)(end - j < LANES ? end - j : LANES);
+      __builtin_memcpy(job->mean_y + at + j - EDGE, mean, bytes);
+      __builtin_memcpy(job->square_y + at + j - EDGE, square, bytes);
+    }
+  }
+}
+
+// Row r of image, target and weight into the rings, and the row's windows. Columns outside image or mask: -0.5, -0.5, 0.
+INLINE void enter_row(const LossJob *job, LossScratch *s, int channel, int r, int left, int right) {
+  const int slot = r & (RING - 1);
+  float *x = s->x[slot], *y = s->y[slot], *weight = s->weight[slot];
+  if (r < 0 || r >= job->height) {
+    fill(x, -0.5f);
+    fill(y, -0.5f);
+    fill(weight, 0.0f);
+  } else {
+    const int first = left - EDGE > 0 ? left - EDGE : 0, last = right + EDGE < job->width ? right + EDGE : job->width;
+    const int begin = first - left + EDGE, end = last - left + EDGE;
+    const float *from = job->image + ((int64_t)channel * job->height + r) * job->width + first;
+    const uint8_t *bytes = job->y + ((int64_t)channel * job->height + r) * job->stride + EDGE + first;
+    for (int j = 0; j < begin; j += LANES) store(x + j, set1(-0.5f)), store(y + j, set1(-0.5f)), store(weight + j, zero());
+    int j = begin;
+    for (; j + LANES <= end; j += LANES) {
+      store(x + j, load(from + j - begin) - 0.5f);
+      store(y + j, fma(load_bytes(bytes + j - begin), set1(1.0f / 255), set1(-0.5f)));
+      store(weight + j, set1(1.0f));
+    }
+    for (; j < end; j++) x[j] = from[j - begin] - 0.5f, y[j] = (float)bytes[j - begin] * (1.0f / 255) - 0.5f, weight[j] = 1.0f;
+    for (; j < LINE && j % LANES; j++) x[j] = y[j] = -0.5f, weight[j] = 0.0f;
+    for (; j < LINE; j += LANES) store(x + j, set1(-0.5f)), store(y + j, set1(-0.5f)), store(weight + j, zero());
+    if (job->mask) {
+      const uint8_t *mask = job->mask + (int64_t)r * job->width + first;
+      for (j = begin; j < end; j++)
+        if (!mask[j - begin]) x[j] = -0.5f, weight[j] = 0.0f;
+    }
+  }
+  const int span = EDGE + (right - left) + EDGE;
+  for (int j = 0; j < span; j += LANES) {
+    vf a = load(x + j);
+    store(s->product[0] + j, a * a);
+    store(s->product[1] + j, a * load(y + j));
+  }
+  const int from = EDGE - 8, to = EDGE + (right - left) + REACH;
+  blur_row(job->window, x, s->means[0][slot], from, to);
+  blur_row(job->window, s->product[0], s->means[1][slot], from, to);
+  blur_row(job->window, s->product[1], s->means[2][slot], from, to);
+}
+
+// SSIM of row r and its derivatives; adds to the sums what lies in the strip's own columns.
+INLINE void score_row(const LossJob *job, LossScratch *s, int channel, int r, int left, int right, bool counted, int passes, vf *ssim) {
+  const int slot = r & (RING - 1);
+  const int64_t at = ((int64_t)channel * job->height + r) * job->stride + EDGE + left - EDGE;
+  const float *mean_y = job->mean_y + at, *square_y = job->square_y + at, *weight = s->weight[slot];
+  const int end = EDGE + (right - left);
+  const float per_pixel = 1.0f / 3;
+  for (int j = EDGE - 8; j < end + REACH; j += LANES) {
+    vf a = blur_column(job->window, s->means[0], r, j), xx = blur_column(job->window, s->means[1], r, j);
+    vf xy = blur_column(job->window, s->means[2], r, j);
+    vf b = load(mean_y + j), w = load(weight + j);
+    vf mx = a + 0.5f, my = b + 0.5f, vx = fnma(a, a, xx), vy = fnma(b, b, load(square_y + j)), cov = fnma(a, b, xy);
+    vf n1 = mx * my * 2.0f + SPLAT_SSIM_C1, n2 = cov * 2.0f + SPLAT_SSIM_C2;
+    vf d1 = mx * mx + my * my + SPLAT_SSIM_C1, d2 = vx + vy + SPLAT_SSIM_C2;
+    vf both_inverse = rcp(d1 * d2), scaled = n1 * both_inverse;
+    vf score = scaled * n2;
+    vf by_vx = fnma(score * d1, both_inverse, zero());           // -S / d2
+    vf by_cov = scaled * 2.0f;
+    vf by_mx = n2 * both_inverse * 2.0f * fnma(mx * n1, both_inverse * d2, my);
+    vf by_a = fnma(b, by_cov, fnma(a * 2.0f, by_vx, by_mx));
+    store(s->product[0] + j, by_a * w);
+    store(s->product[1] + j, by_vx * w);
+    store(s->product[2] + j, by_cov * w);
+    if (counted) {
+      // The last vector may hang over the strip's right edge, the first over its left.
+      vf at_column = lane_index() + (float)j;
+      vf own = keep(both(ge(at_column, set1((float)EDGE)), lt(at_column, set1((float)end))), w);
+      *ssim = fma(score, own, *ssim);
+      if (job->error_map) {
+        float error[LANES] ALIGNED;
+        store(error, (1.0f - score) * w * per_pixel);
+        for (int k = 0; k < LANES; k++) {
+          const int column = j + k;
+          if (column < EDGE || column >= end) continue;
+          float *to = job->error_map + (int64_t)r * job->width + left + column - EDGE;
+          *to = (channel ? *to : 0.0f) + error[k];
+        }
+      }
+    }
+  }
+  if (passes < 3) return;
+  for (int k = 0; k < 3; k++) blur_row(job->window, s->product[k], s->back[k][slot], EDGE, end);
+}
+
+// Values of row r, and its gradient.
+INLINE void leave_row(const LossJob *job, LossScratch *s, int channel, int r, int left, int right, vf *l1, vf *mse) {
+  const int slot = r & (RING - 1);
+  const float *x = s->x[slot], *y = s->y[slot], *weight = s->weight[slot];
+  const int end = EDGE + (right - left);
+  const float of_l1 = (1.0f - job->ssim_weight) * job->inverse_count, of_ssim = -job->ssim_weight * job->inverse_count;
+  float *to = job->grad_image ? job->grad_image + ((int64_t)channel * job->height + r) * job->width + left : 0;
+  for (int j = EDGE; j < end; j += LANES) {
+    vf w = keep(lt(lane_index() + (float)j, set1((float)end)), load(weight + j));
+    vf a = load(x + j), b = load(y + j), diff = a - b;
+    *l1 = fma(vabs(diff), w, *l1);
+    *mse = fma(diff * diff, w, *mse);
+    if (!to) continue;
+    vf g = blur_column(job->window, s->back[0], r, j);
+    g = fma(a * 2.0f, blur_column(job->window, s->back[1], r, j), g);
+    g = fma(b, blur_column(job->window, s->back[2], r, j), g);
+    vf sign = keep(lt(zero(), diff), set1(of_l1)) - keep(lt(diff, zero()), set1(of_l1));
+    g = fma(g, set1(of_ssim), sign) * w;
+    if (j + LANES <= end) {
+      store(to + j - EDGE, g);
+    } else {
+      float rest[LANES] ALIGNED;
+      store(rest, g);
+      for (int k = 0; k < end - j; k++) to[j - EDGE + k] = rest[k];
+    }
+  }
+}
+
+static void loss_channel(const LossJob *job, LossScratch *s, int channel, int strip, int band, double *sums) {
+  const int left = strip * job->strip, top = band * job->band;
+  const int right = left + job->strip < job->width ? left + job->strip : job->width;
+  const int bottom = top + job->band < job->height ? top + job->band : job->height;
+  const bool with_grad = job->grad_image != 0;
+  const int halo = with_grad ? 2 * REACH : REACH;  // rows of x above and below the band
+  const int lag = halo - REACH;                    // rows of SSIM above and below
+  for (int r = top - halo; r < bottom + halo; r++) {
+    enter_row(job, s, channel, r, left, right);
+    const int scored = r - REACH;
+    vf ssim = zero(), l1 = zero(), mse = zero();
+    if (scored >= top - lag) {
+      if (scored >= 0 && scored < job->height) {
+        score_row(job, s, channel, scored, left, right, scored >= top && scored < bottom, with_grad ? 3 : 2, &ssim);
+      } else if (with_grad) {
+        for (int k = 0; k < 3; k++) fill(s->back[k][scored & (RING - 1)], 0.0f);
+      }
+    }
+    const int done = r - halo;
+    if (done >= top) leave_row(job, s, channel, done, left, right, &l1, &mse);
+    sums[0] += sum_lanes(l1);
+    sums[1] += sum_lanes(ssim);
+    sums[2] += sum_lanes(mse);
+  }
+}
+
+static void loss(LossJob *job, int64_t task, void *scratch) {
+  LossScratch *s = (LossScratch *)scratch;
+  const int groups = 3 / job->channels_per_task;
+  const int group = (int)(task % groups), strip = (int)(task / groups % job->n_strips), band = (int)(task / groups / job->n_strips);
+  double *sums = job->sums[task];
+  sums[0] = sums[1] = sums[2] = 0.0;
+  for (int c = 0; c < job->channels_per_task; c++) loss_channel(job, s, group * job->channels_per_task + c, strip, band, sums);
+}

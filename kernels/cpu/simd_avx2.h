@@ -1,0 +1,125 @@
+// Eight lanes of AVX2 with FMA. Included inside an anonymous namespace: nothing here has external linkage.
+#define LANES 8
+typedef __m256 vf;
+typedef int vi __attribute__((vector_size(32)));
+typedef __m256 vm;  // all ones or all zeros per lane
+
+INLINE vf set1(float x) { return _mm256_set1_ps(x); }
+INLINE vi iset1(int x) { return (vi)_mm256_set1_epi32(x); }
+INLINE vf zero() { return _mm256_setzero_ps(); }
+INLINE vf load(const float *p) { return _mm256_loadu_ps(p); }
+INLINE void store(float *p, vf v) { _mm256_storeu_ps(p, v); }
+INLINE vf lane_index() { return _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7); }
+
+INLINE vm lt(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+INLINE vm ge(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_GE_OQ); }
+INLINE vm unordered(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_UNORD_Q); }
+INLINE vm both(vm a, vm b) { return _mm256_and_ps(a, b); }
+INLINE unsigned bits(vm m) { return (unsigned)_mm256_movemask_ps(m); }
+INLINE vf select(vm m, vf a, vf b) { return _mm256_blendv_ps(b, a, m); }
+INLINE vf keep(vm m, vf a) { return _mm256_and_ps(m, a); }
+INLINE vf vmin(vf a, vf b) { return _mm256_min_ps(a, b); }
+INLINE vf vmax(vf a, vf b) { return _mm256_max_ps(a, b); }
+INLINE vf vabs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+INLINE vf fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
+INLINE vf fnma(vf a, vf b, vf c) { return _mm256_fnmadd_ps(a, b, c); }
+INLINE vf vfloor(vf a) { return _mm256_floor_ps(a); }
+INLINE vi to_int(vf a) { return (vi)_mm256_cvttps_epi32(a); }
+INLINE vf to_float(vi a) { return _mm256_cvtepi32_ps((__m256i)a); }
+
+// The 12-bit estimate overflows for numbers near the ends of the range, so divide: only the pixel loops need speed, and they are in range.
+INLINE vf rcp(vf d) {
+  vf r = _mm256_rcp_ps(d);
+  return fma(r, fnma(d, r, set1(1.0f)), r);
+}
+INLINE vf rsqrt(vf d) {
+  vf r = _mm256_rsqrt_ps(d);
+  vf e = fnma(d * r, r, set1(1.0f));
+  return fma(r * e, fma(set1(0.375f), e, set1(0.5f)), r);
+}
+INLINE vf vsqrt(vf a) { return _mm256_sqrt_ps(a); }
+
+INLINE vf exp2_scale(vf poly, vf x) {
+  vi e = (to_int(vfloor(x)) + 127) << 23;
+  return poly * (vf)e;
+}
+INLINE vf alpha_from_log2(vf e) {
+  vm k = ge(e, set1(ALPHA_CUT_LOG2));
+  vf n = vfloor(e), f = e - n;
+  vf p = fma(fma(fma(fma(set1(EXP2_4), f, set1(EXP2_3)), f, set1(EXP2_2)), f, set1(EXP2_1)), f, set1(EXP2_0));
+  // p is in [1, 2) and the exponent in -8..-1 wherever the cut keeps it: add it to the bits.
+  return keep(k, (vf)((vi)p + (to_int(n) << 23)));
+}
+INLINE vf load_bytes(const uint8_t *p) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p))); }
+INLINE void store_bytes(uint8_t *p, vi v) {
+  __m128i w = _mm_packs_epi32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
+  _mm_storel_epi64((__m128i *)p, _mm_packus_epi16(w, w));
+}
+
+INLINE void transpose8(const vf *r, vf *o) {
+  vf a[8], b[8];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) {
+    a[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+    a[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+  }
+#pragma GCC unroll 2
+  for (int g = 0; g < 8; g += 4) {
+    b[g] = (vf)_mm256_unpacklo_pd((__m256d)a[g], (__m256d)a[g + 2]);
+    b[g + 1] = (vf)_mm256_unpackhi_pd((__m256d)a[g], (__m256d)a[g + 2]);
+    b[g + 2] = (vf)_mm256_unpacklo_pd((__m256d)a[g + 1], (__m256d)a[g + 3]);
+    b[g + 3] = (vf)_mm256_unpackhi_pd((__m256d)a[g + 1], (__m256d)a[g + 3]);
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; c++) {
+    o[c] = _mm256_permute2f128_ps(b[c], b[4 + c], 0x20);
+    o[4 + c] = _mm256_permute2f128_ps(b[c], b[4 + c], 0x31);
+  }
+}
+INLINE void load_lines(const float *const *p, vf *o) {
+  for (int h = 0; h < 2; h++) {
+    vf r[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) r[i] = load(p[i] + 8 * h);
+    transpose8(r, o + 8 * h);
+  }
+}
+INLINE void store_lines(float *const *p, const vf *v) {
+  for (int h = 0; h < 2; h++) {
+    vf r[8];
+    transpose8(v + 8 * h, r);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) store(p[i] + 8 * h, r[i]);
+  }
+}
+INLINE vf sum_rows(const vf *r) {
+  vf a = _mm256_hadd_ps(_mm256_hadd_ps(r[0], r[1]), _mm256_hadd_ps(r[2], r[3]));
+  vf b = _mm256_hadd_ps(_mm256_hadd_ps(r[4], r[5]), _mm256_hadd_ps(r[6], r[7]));
+  return _mm256_permute2f128_ps(a, b, 0x20) + _mm256_permute2f128_ps(a, b, 0x31);
+}
+INLINE float sum_lanes(vf v) {
+  __m128 a = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  a = _mm_add_ps(a, _mm_movehl_ps(a, a));
+  return _mm_cvtss_f32(_mm_add_ss(a, _mm_shuffle_ps(a, a, 1)));
+}
+INLINE float max_lanes(vf v) {
+  __m128 a = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  a = _mm_max_ps(a, _mm_movehl_ps(a, a));
+  return _mm_cvtss_f32(_mm_max_ss(a, _mm_shuffle_ps(a, a, 1)));
+}
+INLINE void store_sums9(float *slot, const vf *s) {
+  store(slot, sum_rows(s));
+  store(slot + 8, _mm256_setr_ps(sum_lanes(s[8]), 0, 0, 0, 0, 0, 0, 0));
+}
+INLINE vf load_block(const float *p, int64_t stride, int part) {
+  const float *q = p + 2 * part * stride;
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(q)), _mm_loadu_ps(q + stride), 1);
+}
+INLINE int list_bits(uint64_t word, int base, uint8_t *out) {
+  int n = 0;
+  while (word) {
+    out[n++] = (uint8_t)(base + __builtin_ctzll(word));
+    word &= word - 1;
+  }
+  return n;
+}

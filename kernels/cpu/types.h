@@ -1,0 +1,144 @@
+// What the threads of one pass share: plain structs only, because every instruction set's objects read them.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../common/constants.h"
+#include "splat/splat.h"
+
+namespace splat {
+
+constexpr int TILE = 32;        // pixels: eight 4x4 blocks each way, one bit of a 64-bit mask each
+constexpr int BLOCKS = 64;
+constexpr int TILE_PIXELS = TILE * TILE;
+constexpr int CHUNK = 256;      // gaussians a projection or gradient task
+constexpr int ENTRIES = 256;    // list entries held in L1 at a time
+constexpr int STATE = 4 * TILE_PIXELS;  // floats kept per tile: T, R, G, B by block
+
+// One visible gaussian on the screen: a cache line. alpha = 2^(lo - u^2 - v^2), u = l11 dx + l21 dy, v = l22 dy.
+struct Record {
+  float x, y, l11, l21, l22, lo;
+  float r, g, b;
+  float depth;
+  float reach;        // u^2 + v^2 where alpha falls to 1/255
+  float half_x, half_y;  // of the box around that ellipse, pixels
+  float opacity;      // before the clamp
+  float radius;       // pixels, SPLAT_RADIUS_SIGMAS of the longer axis
+  uint32_t id;        // row of the parameters
+};
+static_assert(sizeof(Record) == 64, "a record is one cache line");
+
+// One (gaussian, tile) pair as binning finds it, in depth order; tile becomes the place in the tile-sorted list.
+struct Instance {
+  uint32_t tile;
+  uint32_t record;
+  uint64_t blocks;
+};
+
+// The instances found by one part of the depth order. Grows through grow(), which returns false when memory is out.
+struct Part {
+  Instance *items;
+  int64_t used, capacity;
+  int64_t begin, end;  // range of the depth order
+};
+
+// Where a record's instances are: items[first ...] of a part.
+struct Gather {
+  uint32_t first;
+  uint32_t count_part;  // count << 8 | part
+};
+
+struct Adam {
+  float *moment1, *moment2;
+  int32_t *last_step;
+  float lr[16], lr_rest;
+  float beta1, beta2, log2_beta1, log2_beta2, eps;
+  float step_scale, root_scale;  // 1 / (1 - b1^t), 1 / sqrt(1 - b2^t)
+  float opacity_reg, scale_reg;
+  int32_t step, with_rest;
+};
+
+struct Frame {
+  int64_t n;
+  const float *params;
+  SplatCamera camera;
+  float camera_position[3];
+  float background[3];
+  float dilation;
+  int32_t degree;
+  float *image, *transmittance;
+
+  int64_t n_chunks;
+  Record *records;       // CHUNK places a chunk, the first chunk_count[] of them used
+  uint32_t *keys;        // bits of the depth, at the record's place
+  int32_t *chunk_count;
+  int64_t *chunk_bad;    // first row with a value that is not finite, or -1
+
+  int64_t n_visible, n_instances;
+  const uint32_t *order; // places of records by depth
+  int32_t n_parts;
+  Part *parts;
+  bool (*grow)(Frame *frame, int part, int64_t capacity);
+  void *owner;
+  Gather *gather;        // by record place
+
+  int32_t tiles_x, tiles_y, n_tiles;
+  uint32_t *part_counts; // [part][tile]; then where that part's next instance of the tile goes
+  uint32_t *tile_begin;  // [tile + 1]
+  uint32_t *list;        // record places by tile, then depth
+  uint64_t *list_blocks;
+  float *state;          // [tile][T R G B][block][16]
+  uint32_t *stops;       // [tile][64 * 4]: list entries after which a block (part) needs no more
+
+  const float *grad_image, *grad_transmittance;
+  float *slots;          // [instance][16]: sums over a tile's pixels
+  float *grad_params;    // plain gradients, or NULL
+  float *out_params;     // parameters to step, or NULL
+  float *density;
+  Adam adam;
+
+  const float *weight_map;
+  float *sums, *peaks;
+  uint64_t *evaluated, *blended;  // [tile], filled by the contribution pass
+};
+
+struct LossJob {
+  int32_t width, height;
+  float ssim_weight;
+  const float *image;
+  const uint8_t *target, *mask;
+  float *grad_image, *error_map;
+  float inverse_count;   // 1 / (3 * masked pixels)
+  int32_t strip, band;   // pixels
+  int32_t n_strips, n_bands, channels_per_task;
+  int64_t stride;        // floats a row of the planes below; 16 before the row's first pixel, zeros around
+  uint8_t *y;            // [3][H][stride] target times mask
+  float *mean_y, *square_y;  // [3][H][stride]: window means of y - 0.5 and its square
+  double (*sums)[3];     // [task][l1, ssim, mse]
+  float window[SPLAT_SSIM_TAPS];
+};
+
+// Working memory of one thread.
+struct Scratch {
+  void *memory;
+  size_t size;
+};
+
+struct IsaTable {
+  const char *name;
+  void (*project)(Frame *frame, int64_t chunk, void *scratch);
+  void (*bin)(Frame *frame, int64_t part, void *scratch);
+  void (*place)(Frame *frame, int64_t part, void *scratch);
+  void (*forward)(Frame *frame, int64_t tile, void *scratch);
+  void (*backward)(Frame *frame, int64_t tile, void *scratch);
+  void (*contribution)(Frame *frame, int64_t tile, void *scratch);
+  void (*gather_contribution)(Frame *frame, int64_t chunk, void *scratch);
+  void (*gradient)(Frame *frame, int64_t chunk, void *scratch);
+  void (*target)(LossJob *job, int64_t task, void *scratch);
+  void (*loss)(LossJob *job, int64_t task, void *scratch);
+  double (*spin)(int64_t iterations);  // floating-point operations done by a loop of independent FMAs
+};
+
+constexpr size_t SCRATCH_BYTES = 1 << 20;
+
+}  // namespace splat
