@@ -1,0 +1,73 @@
+"""A complete installation with the fake engine, on each stack."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.photos import upload
+from tests.services import Installation, Stack, install, stack_of, until
+
+FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
+
+
+@pytest.fixture(scope="session", params=["embedded", "servers"])
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    with stack_of(request.param) as found:
+        yield found
+
+
+@dataclass
+class Service:
+    """An installation whose engine obeys."""
+
+    installation: Installation
+    control: Path
+
+    def tell(self, stage: str, **plan: object) -> None:
+        """Say how a stage is to behave."""
+        (self.control / f"{stage}.json").write_text(json.dumps(plan))
+
+    def runs(self, word: str = "") -> list[list[str]]:
+        """Return what the engine noted: lines such as ``start train 123``."""
+        path = self.control / "runs.log"
+        lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+        return [line for line in lines if not word or line[0] == word]
+
+    def started(self, stage: str) -> list[int]:
+        """Return the pids of the engine's runs of a stage."""
+        return [int(pid) for _word, name, pid in self.runs("start") if name == stage]
+
+
+@pytest.fixture
+def service(stack: Stack, tmp_path: Path) -> Iterator[Service]:
+    control = tmp_path / "control"
+    control.mkdir()
+    command = (sys.executable, str(FAKE_ENGINE), str(control))
+    installation = install(stack, tmp_path / "data", engine_command=command)
+    try:
+        yield Service(installation, control)
+    finally:
+        installation.end_all()
+
+
+def start_job(client, **body) -> str:
+    """Upload three photos and start a job; return its id."""
+    capture = client.post("/v1/captures", json={}).json()["id"]
+    assert upload(client, capture, 3).status_code == 201
+    answer = client.post("/v1/jobs", json={"capture_id": capture, **body})
+    assert answer.status_code == 202, answer.text
+    return answer.json()["id"]
+
+
+def job_in(client, job_id: str, *states: str, timeout_s: float = 30.0) -> dict:
+    """Return the job once it is in one of the states."""
+
+    def look() -> dict | None:
+        job = client.get(f"/v1/jobs/{job_id}").json()
+        return job if job["state"] in states else None
+
+    return until(look, timeout_s)

@@ -1,0 +1,112 @@
+"""A small engine with the real one's protocol, stamps and exit codes, told by files how to behave: it makes the service's tests quick.
+
+``fake_engine.py CONTROL stage NAME WORKSPACE --options FILE``. CONTROL/NAME.json may hold ``seconds``, ``fail`` (an error's code),
+``signal`` (a number it kills itself with), ``deaf`` (ignores SIGTERM), ``times`` (misbehaves only so often), ``grandchild``.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from engine import errors
+from engine.events import Checkpointed, Event, Progress, StageDone, StageStarted, Warned, failed, to_json_line
+from engine.options import STAGES
+from engine.workspace import Stamp, Workspace, locked, read_stamp, write_json
+
+STEPS = 20
+FAILURES = {"input": errors.InputError, "capture": errors.CaptureError, "capacity": errors.CapacityError, "internal": errors.InternalError}
+
+
+def say(event: Event) -> None:
+    print(to_json_line(event), flush=True)
+
+
+def note(control: Path, line: str) -> None:
+    with (control / "runs.log").open("a") as log:
+        log.write(line + "\n")
+
+
+def behaviour(control: Path, stage: str) -> dict:
+    """Return how to behave this time, counting the times."""
+    path = control / f"{stage}.json"
+    if not path.exists():
+        return {}
+    plan = json.loads(path.read_text())
+    counter = control / f"{stage}.count"
+    count = int(counter.read_text()) if counter.exists() else 0
+    counter.write_text(str(count + 1))
+    return plan if count < plan.get("times", 1_000_000) else {"seconds": plan.get("seconds", 0)}
+
+
+def stage_main(control: Path, stage: str, workspace: Workspace, options: dict) -> None:
+    plan = behaviour(control, stage)
+    note(control, f"start {stage} {os.getpid()}")
+    stopped = []
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if plan.get("deaf") else lambda *_: stopped.append(True))
+    with locked(workspace):
+        if (stamp := read_stamp(workspace, stage)) is not None:
+            say(StageDone(stage, stamp.seconds, True, stamp.stats))
+            return
+        number = STAGES.index(stage)
+        if number and read_stamp(workspace, STAGES[number - 1]) is None:
+            raise errors.InternalError("internal.missing_artefact", "Stage out of order", f"{stage} needs {STAGES[number - 1]}")
+        say(StageStarted(stage))
+        if plan.get("grandchild"):
+            note(control, f"grandchild {subprocess.Popen(['sleep', '300']).pid}")
+        print("a line for people", file=sys.stderr, flush=True)
+        if "fail" in plan:
+            raise FAILURES[plan["fail"].partition(".")[0]](plan["fail"], "Told to fail", f"{stage} was told to fail", "Tell it otherwise.")
+        work(control, stage, workspace, plan, stopped)
+        write_results(stage, workspace, options)
+
+
+def work(control: Path, stage: str, workspace: Workspace, plan: dict, stopped: list) -> None:
+    """Do twenty steps, from the checkpoint on."""
+    checkpoint = workspace.root / f"{stage}.checkpoint"
+    first = int(checkpoint.read_text()) if checkpoint.exists() else 0
+    if first:
+        note(control, f"resume {stage} {first}")
+    for step in range(first, STEPS):
+        say(Progress(stage, step / STEPS, f"step {step}", {"step": step}))
+        if "signal" in plan and step == 2:
+            os.kill(os.getpid(), plan["signal"])
+        if stopped:
+            raise errors.Cancelled.by_request()
+        time.sleep(plan.get("seconds", 0) / STEPS)
+        checkpoint.write_text(str(step + 1))
+        say(Checkpointed(stage, step + 1))
+
+
+def write_results(stage: str, workspace: Workspace, options: dict) -> None:
+    """Write the stage's artefacts and its stamp."""
+    photos = sorted(path.name for path in workspace.photos.iterdir())
+    if stage == "ingest":
+        say(Warned(stage, "input.blurred", f"{photos[0]} is blurred", {"photo": photos[0]}))
+    if stage == "compress":
+        workspace.assets.mkdir(exist_ok=True)
+        for name in ("scene.ply", "scene.sog"):
+            (workspace.assets / name).write_bytes(f"{name} of {photos}".encode() * 1000)
+        report = {"registered": len(photos), "photos": len(photos), "psnr_db": 30.5, "ssim": 0.9, "gaussians": options["train"]["max_gaussians"]}
+        write_json(workspace.report, report)
+    stamp = Stamp("key", options[stage], {"n_photos": len(photos)}, 0.1)
+    write_json(workspace.stamp(stage), stamp.__dict__)
+    say(StageDone(stage, 0.1, False, stamp.stats))
+
+
+def main() -> int:
+    control, _word, stage, root, _flag, options = sys.argv[1:]
+    workspace = Workspace.at(Path(root))
+    try:
+        stage_main(Path(control), stage, workspace, json.loads(Path(options).read_text()))
+    except errors.SplatError as error:
+        say(failed(stage, error))
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

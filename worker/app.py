@@ -1,0 +1,57 @@
+"""The Celery application: ``celery -A worker.app worker -Q cpu -c 1``."""
+
+import logging
+import os
+import threading
+
+from celery import signals
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.db import open_database
+from api.models import new_id
+from api.queue import celery_app
+from api.services import system
+from api.settings import Settings
+from worker import launch, liveness
+from worker.runtime import StopFlag
+
+SEEN_EVERY_S = 5.0
+log = logging.getLogger(__name__)
+
+settings = Settings()
+app = celery_app(settings)
+# Made before the pool forks, so that the main process can tell its children to stop.
+stop_flag = StopFlag()
+
+
+@signals.worker_process_init.connect
+def _die_with_main(**_: object) -> None:
+    """Without this, a killed worker leaves a child that goes on beside the next worker."""
+    launch.die_with_parent(os.getppid())
+
+
+@signals.worker_shutting_down.connect
+def _stop_stages(**_: object) -> None:
+    """Celery waits for running tasks; the flag makes them checkpoint, give their job back and return."""
+    stop_flag.set()
+
+
+@signals.worker_ready.connect
+def _show_alive(**_: object) -> None:
+    """Write from now on that this worker lives."""
+    queues = ",".join(sorted(app.amqp.queues.consume_from))
+    threading.Thread(target=_see, args=(queues,), name="alive", daemon=True).start()
+
+
+def _see(queues: str) -> None:
+    # No connection is kept: this process forks, and children must not inherit one.
+    db = open_database(settings, pooled=False)
+    process_id, pause = new_id(), threading.Event()
+    while not stop_flag.is_set():
+        try:
+            with db.writing() as session:
+                system.see_process(session, process_id, "worker", liveness.host_name(), os.getpid(), queues)
+        except SQLAlchemyError as error:
+            log.warning("the database does not answer: %s", error)
+        pause.wait(SEEN_EVERY_S)
+    db.close()

@@ -1,0 +1,179 @@
+"""``python -m worker.dispatcher``: rings for waiting jobs, takes jobs from lost workers, collects garbage. Any number may run."""
+
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+
+from celery import Celery
+from sqlalchemy import delete, or_, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from api.db import Database, now, open_database
+from api.models import Asset, Capture, Job, JobEvent, new_id
+from api.queue import publisher, send
+from api.services import idempotency, leases, system
+from api.services.jobs import TERMINAL
+from api.settings import Settings
+from api.storage import Storage, open_storage
+from worker import files, liveness
+
+SEEN_EVERY_S = 5.0
+INCOMING_KEPT_S = 86_400
+RING_AT_MOST = 200
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Dispatcher:
+    """What the loop works with."""
+
+    settings: Settings
+    db: Database
+    storage: Storage
+    celery: Celery
+    process_id: str
+
+
+def open_dispatcher(settings: Settings) -> Dispatcher:
+    """Open database, storage and broker."""
+    return Dispatcher(settings, open_database(settings), open_storage(settings), publisher(settings), new_id())
+
+
+def run(dispatcher: Dispatcher, stop: threading.Event) -> None:
+    """Look at the table again and again until told to stop; a database or disk that is away is waited for."""
+    seen_at = swept_at = -float("inf")
+    while not stop.is_set():
+        try:
+            if time.monotonic() - seen_at >= SEEN_EVERY_S:
+                seen_at = time.monotonic()
+                show_alive(dispatcher)
+            recover(dispatcher)
+            ring(dispatcher)
+            if time.monotonic() - swept_at >= dispatcher.settings.sweep_s:
+                swept_at = time.monotonic()
+                sweep(dispatcher)
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("the dispatcher waits: %s", error)
+        stop.wait(dispatcher.settings.poll_s)
+
+
+def close(dispatcher: Dispatcher) -> None:
+    """Say that this dispatcher is gone and close what it opened."""
+    try:
+        with dispatcher.db.writing() as session:
+            system.forget_process(session, dispatcher.process_id)
+    except SQLAlchemyError as error:
+        log.warning("the database does not answer: %s", error)
+    dispatcher.celery.close()
+    dispatcher.db.close()
+
+
+def show_alive(dispatcher: Dispatcher) -> None:
+    """Write that this dispatcher lives."""
+    with dispatcher.db.writing() as session:
+        system.see_process(session, dispatcher.process_id, "dispatcher", liveness.host_name(), os.getpid())
+
+
+def recover(dispatcher: Dispatcher) -> None:
+    """Take jobs away from holders that are dead or silent."""
+    with dispatcher.db.reading() as session:
+        held = session.scalars(select(Job.id).where(Job.state.in_(leases.HELD)).limit(1)).first()
+    if held is None:
+        return
+    with dispatcher.db.writing() as session:
+        lost = leases.release_dead(session, dispatcher.settings, liveness.host_name(), liveness.is_alive)
+        lost += leases.expire(session, dispatcher.settings)
+    for job_id in lost:
+        log.warning("the worker of job %s is gone", job_id)
+
+
+def ring(dispatcher: Dispatcher) -> None:
+    """Ring for every job that waits and has not been rung for lately; what the broker does not take is tried again at once."""
+    with dispatcher.db.reading() as session:
+        waiting = due(session, dispatcher.settings)
+    for job_id, queue in waiting:
+        if not send(dispatcher.celery, job_id, queue):
+            return
+        with dispatcher.db.writing() as session:
+            session.execute(update(Job).where(Job.id == job_id, Job.state == "queued").values(dispatched_at=now(session)))
+
+
+def due(session: Session, settings: Settings) -> list[tuple[str, str]]:
+    """Return (id, queue) of jobs to ring for, oldest first."""
+    moment = now(session)
+    query = (
+        select(Job.id, Job.queue)
+        .where(Job.state == "queued", Job.deleted_at.is_(None))
+        .where(or_(Job.not_before.is_(None), Job.not_before <= moment))
+        .where(or_(Job.dispatched_at.is_(None), Job.dispatched_at <= moment - timedelta(seconds=settings.resend_s)))
+        .order_by(Job.id)
+        .limit(RING_AT_MOST)
+    )
+    return [(job_id, queue) for job_id, queue in session.execute(query)]
+
+
+def sweep(dispatcher: Dispatcher) -> None:
+    """Remove what nobody can reach any more: files of deleted captures and jobs, broken uploads, old keys."""
+    sweep_deleted(dispatcher)
+    sweep_folders(dispatcher)
+    with dispatcher.db.writing() as session:
+        idempotency.forget_old(session)
+        system.forget_silent(session)
+
+
+def sweep_deleted(dispatcher: Dispatcher) -> None:
+    """Remove the files, then the rows, of deleted captures and jobs; done again when it breaks in between."""
+    with dispatcher.db.reading() as session:
+        captures = session.scalars(select(Capture.id).where(Capture.deleted_at.is_not(None), Capture.swept_at.is_(None))).all()
+        ended = Job.deleted_at.is_not(None), Job.swept_at.is_(None), Job.state.in_(TERMINAL)
+        jobs = session.scalars(select(Job.id).where(*ended)).all()
+    for capture_id in captures:
+        dispatcher.storage.delete_prefix(f"captures/{capture_id}")
+        with dispatcher.db.writing() as session:
+            session.execute(update(Capture).where(Capture.id == capture_id).values(swept_at=now(session)))
+    for job_id in jobs:
+        dispatcher.storage.delete_prefix(f"jobs/{job_id}")
+        files.discard(dispatcher.settings, job_id)
+        (dispatcher.settings.logs / f"{job_id}.log").unlink(missing_ok=True)
+        with dispatcher.db.writing() as session:
+            for table in (Asset, JobEvent):
+                session.execute(delete(table).where(table.job_id == job_id))
+            session.execute(update(Job).where(Job.id == job_id).values(swept_at=now(session)))
+
+
+def sweep_folders(dispatcher: Dispatcher) -> None:
+    """Remove what is left on this machine's disk: uploads that broke off a day ago, workspaces of jobs that are over or unknown."""
+    oldest = time.time() - INCOMING_KEPT_S
+    for path in dispatcher.settings.incoming.glob("*.part"):
+        if path.stat().st_mtime < oldest:
+            path.unlink(missing_ok=True)
+    for folder in dispatcher.settings.work.glob("*/"):
+        with dispatcher.db.reading() as session:
+            job = session.get(Job, folder.name)
+            is_over = job is None or job.state == "succeeded" or (job.deleted_at is not None and job.state in TERMINAL)
+        if is_over:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    dispatcher = open_dispatcher(Settings())
+    try:
+        run(dispatcher, stop)
+    finally:
+        close(dispatcher)
+
+
+if __name__ == "__main__":
+    main()
