@@ -49,6 +49,8 @@ def run_one_stage(arguments: argparse.Namespace) -> int:
 
     import PIL.Image  # noqa: F401, PLC0415
 
+    # numpy's own threads make small matrix products ten times slower, and results that depend on their number; the kernels have theirs.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from engine.stages import run_stage  # noqa: PLC0415
 
     stream = os.fdopen(os.dup(1), "w", buffering=1)
