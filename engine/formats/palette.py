@@ -11,7 +11,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
-CHUNK = 1 << 14
+TABLE = 1 << 18  # distances computed at a time: a megabyte, so that they stay in the cache
 COARSE_SAMPLE = 1 << 16
 ROUNDS = 8
 
@@ -76,11 +76,11 @@ def _cluster(rows: Floats, mass: Floats, size: int, random: np.random.Generator)
     train, train_mass = rows[sample], mass[sample]
     chance = np.sqrt(train_mass.astype(np.float64))
     entries = train[np.sort(random.choice(len(train), size, replace=False, p=chance / chance.sum()))].copy()
+    columns = np.ascontiguousarray(train.T)
     for _ in range(ROUNDS):
-        labels = nearest(train, entries)
-        entries = _centres(train, train_mass, labels, entries)
+        entries = _centres(columns, train_mass, nearest(train, entries), entries)
     labels = nearest(rows, entries)
-    entries = _centres(rows, mass, labels, entries)
+    entries = _centres(np.ascontiguousarray(rows.T), mass, labels, entries)
     used, labels = np.unique(labels, return_inverse=True)
     return Palette(entries[used], labels)
 
@@ -89,17 +89,19 @@ def nearest(rows: Floats, entries: Floats) -> Labels:
     """Return for each row the index of the nearest entry (Euclid; the first of equals)."""
     labels = np.empty(len(rows), np.int64)
     half = 0.5 * np.einsum("kd,kd->k", entries, entries)
-    for start in range(0, len(rows), CHUNK):
-        labels[start : start + CHUNK] = np.argmin(half - rows[start : start + CHUNK] @ entries.T, axis=1)
+    chunk = max(64, TABLE // len(entries))
+    for start in range(0, len(rows), chunk):
+        scores = rows[start : start + chunk] @ entries.T
+        labels[start : start + chunk] = np.argmin(np.subtract(half, scores, out=scores), axis=1)
     return labels
 
 
-def _centres(rows: Floats, mass: Floats, labels: Labels, entries: Floats) -> Floats:
-    """Return the weighted means of the clusters; an empty one stays where it was."""
-    order = np.argsort(labels, kind="stable")
-    used, starts = np.unique(labels[order], return_index=True)
-    sums = np.add.reduceat((rows * mass[:, None])[order].astype(np.float64), starts, axis=0)
-    held = np.add.reduceat(mass[order].astype(np.float64), starts)
+def _centres(columns: Floats, mass: Floats, labels: Labels, entries: Floats) -> Floats:
+    """Return the weighted means of the clusters of ``columns`` [D, N]; an empty one stays where it was."""
+    held = np.bincount(labels, weights=mass, minlength=len(entries))
+    used = held > 0
     centres = entries.copy()
-    centres[used] = sums / held[:, None]
+    for column, values in enumerate(columns):
+        sums = np.bincount(labels, weights=values * mass, minlength=len(entries))
+        centres[used, column] = sums[used] / held[used]
     return centres
