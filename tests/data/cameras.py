@@ -57,8 +57,8 @@ def _shot(plan: Walk, index: int, phase: npt.NDArray[np.float64], rng: np.random
 def look_at(eye: npt.NDArray[np.float64], target: npt.NDArray[np.float64], roll_deg: float = 0.0) -> npt.NDArray[np.float64]:
     """Return ``cam_from_world`` [3, 4] (OpenCV axes) of a camera at ``eye`` that looks at ``target``, z up, rolled about its axis."""
     forward = (target - eye) / np.linalg.norm(target - eye)
-    right = np.cross(forward, (0, 0, 1))
-    right /= np.linalg.norm(right)
+    level = np.cross(forward, (0.0, 0.0, 1.0))
+    right = level / np.linalg.norm(level)
     down = np.cross(forward, right)
     c, s = np.cos(np.radians(roll_deg)), np.sin(np.radians(roll_deg))
     rotation = np.stack([c * right + s * down, c * down - s * right, forward])

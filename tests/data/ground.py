@@ -8,7 +8,7 @@ from tests.data.texture import CREAM, INK, PALETTE, Texture, blend, noise, pixel
 
 def plaza(rng: np.random.Generator, size: int = 1536) -> Texture:
     """Return a round mosaic: rings of tiles, each with its own tint, about a compass star; asymmetric on purpose."""
-    axis = (np.arange(size) + 0.5) / size * 2 - 1
+    axis = ((np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1).astype(np.float32)
     x, y = axis[None].repeat(size, 0), axis[:, None].repeat(size, 1)
     radius, angle = np.hypot(x, y), np.arctan2(y, x) / (2 * np.pi) % 1
     rings = 15
@@ -18,11 +18,11 @@ def plaza(rng: np.random.Generator, size: int = 1536) -> Texture:
     tile = along.astype(int) % counts[ring]
     pale = np.asarray([(226, 212, 186), (210, 192, 164), (196, 176, 152)])
     scheme = rng.choice(np.arange(6), rings, p=[0.3, 0.25, 0.15, 0.1, 0.1, 0.1])
-    bold = np.asarray([*pale, (178, 96, 76), (86, 124, 132), (206, 160, 92)])[scheme]
-    tint = rng.normal(0, 1, (rings, counts.max(), 4))[ring, tile]
+    bold = np.asarray([*pale, (178, 96, 76), (86, 124, 132), (206, 160, 92)], np.float32)[scheme]
+    tint = rng.normal(0, 1, (rings, counts.max(), 4)).astype(np.float32)[ring, tile]
     colour = bold[ring] * (1 + 0.1 * tint[..., :1] + 0.025 * tint[..., 1:])
     odd = rng.uniform(size=(rings, counts.max())) < 0.13
-    colour = np.where(odd[ring, tile][..., None], np.asarray(PALETTE)[(ring * 5 + tile) % 4] * 0.86, colour)
+    colour = np.where(odd[ring, tile][..., None], np.asarray(PALETTE, np.float32)[(ring * 5 + tile) % 4] * 0.86, colour)
     width = 0.5 - np.abs(along % 1 - 0.5)
     joint = np.minimum(width * (radius + 0.02) * 2 * np.pi / counts[ring], (0.5 - np.abs(radius * rings % 1 - 0.5)) / rings)
     joint += 0.0012 * noise(rng, size, size, 90, octaves=2)
@@ -71,7 +71,7 @@ def backdrop(rng: np.random.Generator, height: int = 768, width: int = 3072) -> 
     sky = blend(
         np.broadcast_to(np.asarray((236, 226, 206), np.float32), (height, width, 3)),
         (120, 172, 214),
-        np.broadcast_to(up * 1.5, (height, width)),
+        np.broadcast_to(up * 2.6, (height, width)),
     )
     clouds = noise(rng, height, width, 5, octaves=4)
     sky = blend(sky, (250, 246, 240), np.clip((clouds - 0.1) * 1.6, 0, 0.75) * np.clip(up * 6 - 0.6, 0, 1))

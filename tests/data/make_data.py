@@ -5,6 +5,7 @@ truth lies beside the folder, in FOLDER.truth.json, so that the folder holds pho
 """
 
 import argparse
+import functools
 import json
 import multiprocessing
 import os
@@ -15,14 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from engine.scene import PinholeView
 from tests.data.cameras import FOCAL_35MM, TURN_LEFT, TURN_RIGHT, Shot, Walk, walk
 from tests.data.scene import build
+from tests.data.shapes import Floats
 from tests.data.tracer import World, prepare, render
 
-EXPOSURE = 1.9
+EXPOSURE = 0.95
+CONTRAST = 0.8
 NOISE = 1.0  # of 255, standard deviation
 FOCAL_MM = 4.25
 PLACE = ((50.0, 5.0, 16.2), (14.0, 25.0, 14.9))
@@ -46,13 +50,19 @@ def make_capture(folder: Path, plan: Walk | None = None, on_photo: OnPhoto | Non
     plan = plan or Walk()
     folder.mkdir(parents=True, exist_ok=True)
     shots = walk(plan)
-    world = prepare(build(plan.seed))
+    world = _world_of(plan.seed)
     for done, _ in enumerate(_taken(world, [(shot, folder, plan.seed, index) for index, shot in enumerate(shots)]), start=1):
         if on_photo:
             on_photo(done, len(shots))
     truth = Truth({shot.name: shot.view for shot in shots})
     truth_path(folder).write_text(json.dumps({name: _view_to_json(view) for name, view in truth.views.items()}, indent=1) + "\n")
     return truth
+
+
+@functools.lru_cache(maxsize=1)
+def _world_of(seed: int) -> World:
+    """Return the scene of a seed; the last one is kept, for tests that take several captures of it."""
+    return prepare(build(seed))
 
 
 def truth_path(folder: Path) -> Path:
@@ -93,14 +103,21 @@ def _take(task: _Task) -> None:
     shot, folder, seed, index = task
     assert _world is not None
     rng = np.random.default_rng([seed, 13, index])
-    shown = 255 * (1 - np.exp(-EXPOSURE * render(_world, shot.view))) ** (1 / 2.2)
-    pixels = np.clip(shown + rng.normal(0, NOISE, shown.shape) + 0.5, 0, 255).astype(np.uint8)
-    photo = Image.fromarray(pixels)
+    photo = Image.fromarray(develop(render(_world, shot.view), rng))
     if shot.orientation == TURN_RIGHT:
         photo = photo.transpose(Image.Transpose.ROTATE_90)
     elif shot.orientation == TURN_LEFT:
         photo = photo.transpose(Image.Transpose.ROTATE_270)
     photo.save(folder / shot.name, quality=92, subsampling=0, exif=exif(shot.orientation, index))
+
+
+def develop(light: Floats, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Return 8-bit sRGB of linear light [H, W, 3]: a shoulder that keeps highlights, some contrast, and the sensor's noise."""
+    tone = (1 - np.exp(-EXPOSURE * light)) ** (1 / 2.2)
+    tone += CONTRAST * tone * (1 - tone) * (2 * tone - 1)
+    noise = NOISE * rng.standard_normal(tone.shape, dtype=np.float32)
+    shown: npt.NDArray[np.uint8] = np.clip(255 * tone + noise + 0.5, 0, 255).astype(np.uint8)
+    return shown
 
 
 def exif(orientation: int = 1, index: int = 0) -> Image.Exif:
