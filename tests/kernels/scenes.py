@@ -11,7 +11,7 @@ from kernels.step import CameraParams
 from kernels.tensors import GaussianTensors, from_rows, to_rows
 
 WIDTH, HEIGHT = 53, 37  # odd, and more than one 32-pixel tile each way
-SCENES = ("random", "dense", "huge", "near", "needles", "solid")
+SCENES = ("random", "dense", "huge", "near", "needles", "solid", "crowded")
 GROUPS = {
     "means": slice(0, 3),
     "log_scales": slice(3, 6),
@@ -74,7 +74,7 @@ def scene_rows(name: str, n: int, generator: torch.Generator, camera: CameraPara
         return low + (high - low) * torch.rand(*shape, generator=generator, dtype=torch.float64)
 
     depths = uniform(-1.5, 0.6, n) if name == "near" else uniform(1.5, 6, n)
-    spread = uniform(-0.7, 0.7, n, 2) * (2.0 if name in ("near", "huge") else 1.0)
+    spread = uniform(-0.7, 0.7, n, 2) * {"near": 2.0, "huge": 2.0, "crowded": 0.25}.get(name, 1.0)
     in_camera = torch.cat([spread * depths[:, None].abs(), depths[:, None]], dim=1)
     pose = torch.tensor(camera.cam_from_world, dtype=torch.float64).reshape(3, 4)
     means = (in_camera - pose[:, 3]) @ torch.linalg.inv(pose[:, :3]).T
@@ -84,16 +84,19 @@ def scene_rows(name: str, n: int, generator: torch.Generator, camera: CameraPara
         "huge": uniform(0.3, 1.5, n, 3),
         "near": uniform(-5.0, -2.0, n, 3),
         "solid": uniform(-1.5, 0.0, n, 3),
+        "crowded": uniform(-4.5, -3.2, n, 3),
         "needles": torch.stack([uniform(-1.0, 0.3, n), uniform(-6.5, -5, n), uniform(-6.5, -5, n)], dim=1),
     }[name]
-    logits = {"huge": uniform(-4.0, -0.5, n), "solid": uniform(0.0, 6.0, n)}.get(name, uniform(-6.5, 6.0, n))
+    logits = {"huge": uniform(-4.0, -0.5, n), "solid": uniform(0.0, 6.0, n), "crowded": uniform(-5.0, -2.0, n)}.get(
+        name, uniform(-6.5, 6.0, n)
+    )
     sh = 0.25 * torch.randn(n, 16, 3, generator=generator, dtype=torch.float64)
     sh[:, 0] = uniform(-1.5, 2.5, n, 3)
     quats = torch.randn(n, 4, generator=generator, dtype=torch.float64) * uniform(0.3, 3.0, n, 1)
     return to_rows(GaussianTensors(means, scales, quats, logits, sh)).float()
 
 
-COUNTS = {"random": 150, "dense": 900, "huge": 30, "near": 600, "needles": 80, "solid": 60}
+COUNTS = {"random": 150, "dense": 900, "huge": 30, "near": 600, "needles": 80, "solid": 60, "crowded": 700}
 
 
 @functools.cache

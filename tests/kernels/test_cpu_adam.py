@@ -71,10 +71,10 @@ def step_difference(device: Device, steps: int, adam: AdamParams, sh_rest_every:
 
 @pytest.mark.parametrize("sh_rest_every", [1, 3])
 def test_trajectories_with_unseen_gaussians_are_the_references(device: Device, sh_rest_every: int) -> None:
-    # In units of the learning rate, after 9 steps. A row is float32: parameters up to 8 are known to 5e-7, 1/1000 of the smallest rate.
+    # In learning rates, after 9 steps; measured 9e-4, on means: a float32 mean of 4 is known to 2e-7 and moves by 1e-3 a step.
     differences = step_difference(device, 9, RATES, sh_rest_every)
     for group, difference in differences.items():
-        assert difference < 0.02, group
+        assert difference < 4e-3, group
 
 
 def test_the_fused_step_uses_the_gradient_that_backward_returns(device: Device) -> None:

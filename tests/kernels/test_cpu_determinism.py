@@ -3,7 +3,7 @@ import torch
 
 from kernels.step import Device, LossValues
 from tests.kernels.conftest import machine_isas
-from tests.kernels.scenes import SCENES, answer, scene
+from tests.kernels.scenes import SCENES, answer, scene, sized_scene
 from tests.kernels.test_cpu_adam import RATES, fresh_state
 
 THREADS = (1, 2, 5)
@@ -65,3 +65,19 @@ def test_instruction_sets_agree_on_gradients(name: str) -> None:
         each.backward(subject.rows, truth.grad_image, gradients[-1])
     for other in gradients[1:]:
         assert float((other - gradients[0]).abs().max() / gradients[0].abs().max()) < 2e-4
+
+
+def test_a_scene_of_many_chunks_and_tiles_gives_the_same_bits(devices: list[Device]) -> None:
+    """20 000 gaussians on 270 × 480 pixels: enough for every thread to take part in every stage."""
+    subject = sized_scene(270, 480, 20_000)
+    grad_image = torch.randn(3, 480, 270, generator=torch.Generator().manual_seed(6))
+    results = []
+    for each in devices:
+        image, grad_rows, density = torch.empty(3, 480, 270), torch.empty_like(subject.rows), torch.zeros(20_000, 4)
+        stats = each.forward(subject.rows, subject.camera, 2, subject.background, image)
+        each.backward(subject.rows, grad_image, grad_rows, density=density)
+        results.append((stats, image, grad_rows, density))
+    assert results[0][0].n_visible > 5_000
+    for other in results[1:]:
+        assert other[0] == results[0][0]
+        assert all(torch.equal(a, b) for a, b in zip(other[1:], results[0][1:], strict=True))

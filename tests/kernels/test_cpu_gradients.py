@@ -6,8 +6,9 @@ from kernels.step import Device
 from kernels.tensors import SPARE, from_rows
 from tests.kernels.scenes import GROUPS, SCENES, Scene, answer, answer_for, degree_scene, relative_error, scene, sized_scene
 
-# Largest difference as a share of the group's largest gradient.
-GRADIENT_TOLERANCE = 1e-4
+# Largest difference as a share of the group's largest gradient. Measured 1.5e-5 (log-scales of needles), elsewhere 1e-6 to 8e-6; sums of
+# float32 over pixels cancel. A wrong lane or a missing term shows as 1e-2 or more.
+GRADIENT_TOLERANCE = 5e-5
 
 
 def library_gradient(
@@ -37,7 +38,7 @@ def test_the_typical_gaussians_gradient_is_right_too(device: Device, name: str) 
     for group, columns in GROUPS.items():
         expected = truth.grad_rows[truth.must_see][:, columns]
         error = (grad_rows[truth.must_see][:, columns] - expected).norm(dim=1) / expected.norm(dim=1).clamp(min=1e-6)
-        assert float(error.median()) < GRADIENT_TOLERANCE, group
+        assert float(error.median()) < 1e-4, group  # measured 2e-5: small gradients cancel more
 
 
 @pytest.mark.parametrize("name", SCENES)
