@@ -184,13 +184,22 @@ _CALLS = {
 _EXCEPTIONS: dict[int, type[Exception]] = {1: ValueError, 2: MemoryError, 3: RuntimeError, 4: NonFiniteError, 5: RuntimeError}
 
 
+def library_path(device: str) -> Path:
+    """Return the newest of the wheel's copy, an editable install's copy and the checkout's build folder; raises ``LibraryMissingError``."""
+    name = f"libsplat_{device}.so"
+    package = Path(str(files("kernels")))
+    site = [Path(sysconfig.get_path(key)) / "kernels" for key in ("platlib", "purelib")]
+    places = [package / "lib", *(each / "lib" for each in site), package.parent / "build" / "kernels"]
+    found = [place / name for place in places if (place / name).is_file()]
+    if not found:
+        raise LibraryMissingError(_how_to_build(device))
+    return max(found, key=lambda path: path.stat().st_mtime)
+
+
 @cache
 def load(device: str) -> ctypes.CDLL:
     """Return the library of "cpu" or "cuda", its functions declared; raises ``LibraryMissingError`` where it was not built."""
-    path = _find(f"libsplat_{device}.so")
-    if path is None:
-        raise LibraryMissingError(_how_to_build(device))
-    library = ctypes.CDLL(str(path))
+    library = ctypes.CDLL(str(library_path(device)))
     for name, struct in _CALLS.items():
         getattr(library, name).argtypes = (c_void_p, POINTER(struct))
     library.splat_context_create.argtypes = (POINTER(ContextOptions), POINTER(c_void_p))
@@ -202,7 +211,7 @@ def load(device: str) -> ctypes.CDLL:
 
 
 def check(library: ctypes.CDLL, status: int) -> None:
-    """Raise what a status stands for, with the library's own words: ``ValueError``, ``MemoryError``, ``NonFiniteError``, ``RuntimeError``."""
+    """Raise what a status stands for, in the library's words: ``ValueError``, ``MemoryError``, ``NonFiniteError`` or ``RuntimeError``."""
     if status:
         text = library.splat_last_error().decode("utf-8", "replace")
         raise _EXCEPTIONS.get(status, RuntimeError)(text)
@@ -218,15 +227,6 @@ def create_context(library: ctypes.CDLL, options: ContextOptions) -> c_void_p:
         library.splat_context_destroy(context)
         raise LibraryMissingError(f"the kernel library has ABI {info.abi_version}, this Python code needs {ABI_VERSION}. Run: make setup")
     return context
-
-
-def _find(name: str) -> Path | None:
-    """Return the newest of: the wheel's copy, an editable install's copy, the build folder of a checkout."""
-    package = Path(str(files("kernels")))
-    site = [Path(sysconfig.get_path(key)) / "kernels" for key in ("platlib", "purelib")]
-    places = [package / "lib", *(each / "lib" for each in site), package.parent / "build" / "kernels"]
-    found = [place / name for place in places if (place / name).is_file()]
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _how_to_build(device: str) -> str:
