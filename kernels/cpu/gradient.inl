@@ -42,18 +42,23 @@ INLINE void gather_slots(const Frame *f, int64_t place, float *out) {
   for (int q = 0; q < PARTS; q++) store(out + q * LANES, sum[q]);
 }
 
-INLINE void prefetch_batch(const Frame *f, int64_t place, int count) {
-  for (int l = 0; l < count; l++) {
-    const int64_t id = f->records[place + l].id;
-    const Gather g = f->gather[place + l];
-    const Instance *items = f->parts[g.count_part & 255].items + g.first;
-    for (uint32_t k = 0; k < (g.count_part >> 8) && k < 4; k++) __builtin_prefetch(f->slots + 16 * (int64_t)items[k].tile);
-    for (int line = 0; line < 64; line += 16) {
-      __builtin_prefetch(f->params + 64 * id + line);
-      if (!f->out_params || (line && !f->adam.with_rest)) continue;
-      __builtin_prefetch(f->adam.moment1 + 64 * id + line, 1);
-      __builtin_prefetch(f->adam.moment2 + 64 * id + line, 1);
-    }
+// The way to a gaussian's sums is a chain of loads that miss: record and gather, then its instances, then their slots and its rows. Each link
+// is asked for one batch before the next one needs it.
+INLINE void prefetch_instances(const Frame *f, int64_t place) {
+  const Gather g = f->gather[place];
+  __builtin_prefetch(f->parts[g.count_part & 255].items + g.first);
+}
+
+INLINE void prefetch_rows(const Frame *f, int64_t place) {
+  const int64_t id = f->records[place].id;
+  const Gather g = f->gather[place];
+  const Instance *items = f->parts[g.count_part & 255].items + g.first;
+  for (uint32_t k = 0; k < (g.count_part >> 8) && k < 4; k++) __builtin_prefetch(f->slots + 16 * (int64_t)items[k].tile);
+  for (int line = 0; line < 64; line += 16) {
+    __builtin_prefetch(f->params + 64 * id + line);
+    if (!f->out_params || (line && !f->adam.with_rest)) continue;
+    __builtin_prefetch(f->adam.moment1 + 64 * id + line, 1);
+    __builtin_prefetch(f->adam.moment2 + 64 * id + line, 1);
   }
 }
 
@@ -67,11 +72,11 @@ static void gradient(Frame *f, int64_t chunk, void *) {
   }
   float lr_rest[16] ALIGNED;
   for (int i = 0; i < 16; i++) lr_rest[i] = i < 15 ? f->adam.lr_rest : 0.0f;
-  prefetch_batch(f, base, count < LANES ? count : LANES);
+  for (int l = 0; l < 2 * LANES && l < count; l++) prefetch_instances(f, base + l);
+  for (int l = 0; l < LANES && l < count; l++) prefetch_rows(f, base + l);
   for (int i = 0; i < count; i += LANES) {
     const int some = count - i < LANES ? count - i : LANES;
     const Record *records = f->records + base + i;
-    if (i + LANES < count) prefetch_batch(f, base + i + LANES, count - i - LANES < LANES ? count - i - LANES : LANES);
     uint32_t id[LANES];
     const float *row[LANES], *record_row[LANES], *sum_row[LANES];
     float sums[LANES][16] ALIGNED;
@@ -82,6 +87,8 @@ static void gradient(Frame *f, int64_t chunk, void *) {
       record_row[l] = &records[k].x;
       sum_row[l] = sums[l];
       gather_slots(f, base + i + k, sums[l]);
+      if (i + l + 2 * LANES < count) prefetch_instances(f, base + i + l + 2 * LANES);
+      __builtin_prefetch(records + l + 3 * LANES);
     }
     vf p[16], r[16], h[16];
     load_lines(row, p);
@@ -100,7 +107,7 @@ static void gradient(Frame *f, int64_t chunk, void *) {
     ScreenGrad<vf> g;
     project_backward(lens, s, gx, gy, ga, gb, gc, &g);
 
-    vf opacity = r[13];
+    vf opacity = r[14];
     vf out[16];
     out[10] = keep(lt(opacity, set1(SPLAT_OPACITY_MAX)), h[0] * (1.0f - opacity));
     if (f->out_params) {
@@ -140,7 +147,9 @@ static void gradient(Frame *f, int64_t chunk, void *) {
       const float longer = (float)(f->camera.width > f->camera.height ? f->camera.width : f->camera.height);
       float norm[LANES] ALIGNED, radius[LANES] ALIGNED;
       store(norm, vsqrt(nx * nx + ny * ny));
-      store(radius, r[14] * (1.0f / longer));
+      vf half_trace = (s.cov_a + s.cov_c) * 0.5f, difference = (s.cov_a - s.cov_c) * 0.5f;
+      vf major = half_trace + vsqrt(difference * difference + s.cov_b * s.cov_b);
+      store(radius, vsqrt(major) * (SPLAT_RADIUS_SIGMAS / longer));
       for (int l = 0; l < some; l++) {
         float *d = f->density + SPLAT_DENSITY * (int64_t)id[l];
         d[0] += norm[l];
@@ -155,6 +164,7 @@ static void gradient(Frame *f, int64_t chunk, void *) {
     store_lines(grad_row, out);
     if (f->grad_params) {
       for (int l = 0; l < some; l++) {
+        if (i + l + LANES < count) prefetch_rows(f, base + i + l + LANES);
         float *to = f->grad_params + 64 * (int64_t)id[l];
         __builtin_memcpy(to, grads[l], 64);
         if (f->degree == 0) continue;
@@ -167,6 +177,7 @@ static void gradient(Frame *f, int64_t chunk, void *) {
     float decay[2][LANES] ALIGNED;
     decays(a, id, some, decay);
     for (int l = 0; l < some; l++) {
+      if (i + l + LANES < count) prefetch_rows(f, base + i + l + LANES);
       const int64_t at = 64 * (int64_t)id[l];
       const Decay d = {decay[0][l], decay[1][l]};
       adam_line(a, f->out_params + at, a.moment1 + at, a.moment2 + at, grads[l], a.lr, d);

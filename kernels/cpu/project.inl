@@ -80,7 +80,10 @@ static void project(Frame *f, int64_t chunk, void *) {
   const float width = (float)f->camera.width, height = (float)f->camera.height;
   for (int64_t i = begin; i < end; i += LANES) {
     const float *row[LANES];
-    for (int l = 0; l < LANES; l++) row[l] = f->params + 64 * (i + l < end ? i + l : end - 1);
+    for (int l = 0; l < LANES; l++) {
+      row[l] = f->params + 64 * (i + l < end ? i + l : end - 1);
+      __builtin_prefetch(row[l] + 64 * 2 * LANES);  // one line in four: no hardware prefetcher sees that
+    }
     unsigned alive = end - i >= LANES ? (1u << LANES) - 1 : (1u << (end - i)) - 1;
     vf p[16];
     load_lines(row, p);
@@ -100,21 +103,20 @@ static void project(Frame *f, int64_t chunk, void *) {
     vf lo = vlog2(vmax(clamped, set1(1e-30f))), reach = lo - ALPHA_CUT_LOG2;
     vf rc = rcp(s.cov_c);
     vf l22 = vsqrt(rc * half_log2e), l11 = vsqrt(s.cov_c * rcp(s.det) * half_log2e);
-    vf half_x = vsqrt(s.cov_a * vmax(reach, zero()) * (2.0f * LN2)), half_y = vsqrt(s.cov_c * vmax(reach, zero()) * (2.0f * LN2));
-    vf mid = (s.cov_a + s.cov_c) * 0.5f, diff = (s.cov_a - s.cov_c) * 0.5f;
-    vf major = mid + vsqrt(diff * diff + s.cov_b * s.cov_b);
+    // Slack: binning must never miss a block that a pixel's rounding lets in.
+    vf slack = fma(vmax(reach, zero()), set1(1.0001f), set1(1e-4f)), per_cov = slack * (2.0f * LN2);
+    vf half_x = vsqrt(s.cov_a * per_cov), half_y = vsqrt(s.cov_c * per_cov);
     vm on_x = both(ge(s.x + half_x, set1(0.5f)), ge(set1(width - 0.5f), s.x - half_x));
     vm on_y = both(ge(s.y + half_y, set1(0.5f)), ge(set1(height - 0.5f), s.y - half_y));
     // A shape so large that its numbers overflow is not drawn: det is then infinite or not a number.
-    vm sound = both(ge(reach, zero()), lt(s.det * major, set1(3e38f)));
+    vm sound = both(ge(reach, zero()), lt(s.det * (s.cov_a + s.cov_c), set1(3e38f)));
     alive &= bits(both(both(on_x, on_y), sound));
     if (!alive) continue;
 
     vf out[16];
     out[0] = s.x, out[1] = s.y, out[2] = l11, out[3] = 0.0f - l11 * s.cov_b * rc, out[4] = l22, out[5] = lo;
     out[6] = out[7] = out[8] = zero();
-    out[9] = s.p[2], out[10] = reach, out[11] = half_x, out[12] = half_y, out[13] = opacity;
-    out[14] = vsqrt(major) * SPLAT_RADIUS_SIGMAS;
+    out[9] = slack, out[10] = half_x, out[11] = half_y, out[12] = half_x * s.cov_b * rcp(s.cov_a), out[13] = rcp(l11), out[14] = opacity;
     out[15] = (vf)(to_int(lane_index()) + iset1((int)i));
     float depth[LANES] ALIGNED;
     store(depth, s.p[2]);
@@ -122,7 +124,11 @@ static void project(Frame *f, int64_t chunk, void *) {
     for (int l = 0; l < LANES; l++) {
       bool seen = alive >> l & 1;
       to[l] = seen ? &records[count].x : &dump.x;
-      if (seen) __builtin_memcpy(f->keys + begin + count, depth + l, 4);
+      if (seen) {
+        __builtin_memcpy(f->keys + begin + count, depth + l, 4);
+        if (f->degree > 0)
+          for (int line = 16; line < 64; line += 16) __builtin_prefetch(row[l] + line, 0, 2);
+      }
       count += seen;
     }
     store_lines(to, out);

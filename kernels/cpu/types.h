@@ -19,11 +19,11 @@ constexpr int STATE = 4 * TILE_PIXELS;  // floats kept per tile: T, R, G, B by b
 struct Record {
   float x, y, l11, l21, l22, lo;
   float r, g, b;
-  float depth;
-  float reach;        // u^2 + v^2 where alpha falls to 1/255
+  float reach;        // u^2 + v^2 where alpha falls to 1/255, with slack against rounding: so are the next three
   float half_x, half_y;  // of the box around that ellipse, pixels
+  float side_y;       // how far below the centre the ellipse's rightmost point lies, pixels
+  float inverse_l11;
   float opacity;      // before the clamp
-  float radius;       // pixels, SPLAT_RADIUS_SIGMAS of the longer axis
   uint32_t id;        // row of the parameters
 };
 static_assert(sizeof(Record) == 64, "a record is one cache line");
