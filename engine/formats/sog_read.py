@@ -111,7 +111,7 @@ def _decode_picture(path: Path, name: str, data: bytes, max_texels: int) -> Byte
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own warning of large pictures: the limit here is stricter
-            with Image.open(io.BytesIO(data), formats=("WEBP", "PNG")) as picture:
+            with Image.open(io.BytesIO(data), formats=("WEBP",)) as picture:
                 if picture.width * picture.height > max_texels:
                     raise bad_file(
                         "sog", path, f"{name[:60]} has {picture.width}×{picture.height} texels; at most {max_texels} are expected"

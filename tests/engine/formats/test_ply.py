@@ -1,6 +1,9 @@
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engine.errors import InputError
 from engine.formats.ply import read_ply, write_ply
@@ -153,6 +156,16 @@ def test_an_odd_number_of_harmonics_is_refused(tmp_path):
     data = written(tmp_path, tiny_scene())
     assert "f_rest" in refuse(tmp_path, data.replace(b"f_rest_8", b"f_last_8")).detail
     assert "f_rest" in refuse(tmp_path, data.replace(b"f_rest_8", b"f_rest_9")).detail
+
+
+@settings(max_examples=150)
+@given(noise=st.binary(min_size=1, max_size=12), where=st.integers(0, 560))
+def test_noise_in_the_header_ends_in_a_scene_or_a_named_error(tmp_path_factory, noise, where):
+    data = written(tmp_path_factory.getbasetemp(), tiny_scene())
+    path = tmp_path_factory.getbasetemp() / "noise.ply"
+    path.write_bytes(data[:where] + noise + data[where + len(noise) :])
+    with contextlib.suppress(InputError):  # anything else would fail the test
+        assert len(read_ply(path)) >= 1
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path):

@@ -1,4 +1,5 @@
 import base64
+import contextlib
 import io
 import json
 import struct
@@ -8,6 +9,7 @@ import zlib
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from engine.compress.verify import check_decoded
@@ -201,6 +203,22 @@ def test_a_picture_of_another_kind_is_refused(tmp_path):
     for data in (b"GIF89a" + bytes(40), b"", struct.pack("<4sI4s", b"RIFF", 4, b"WEBP")):
         write_stored_zip(tmp_path / "bad.sog", {**members, "scales.webp": data})
         assert "scales.webp" in refuse(tmp_path / "bad.sog")
+
+
+@settings(max_examples=150)
+@given(data=st.data())
+def test_noise_in_a_picture_ends_in_a_scene_or_a_named_error(tmp_path_factory, data):
+    folder = tmp_path_factory.getbasetemp()
+    members = members_of(folder, random_scene(60, 1))
+    name = data.draw(st.sampled_from(sorted(members)))
+    where = data.draw(st.integers(0, len(members[name]) - 1))
+    noise = data.draw(st.binary(min_size=1, max_size=12))
+    members[name] = members[name][:where] + noise + members[name][where + len(noise) :]
+    write_stored_zip(folder / "noise.sog", members)
+    with contextlib.suppress(InputError):  # anything else would fail the test
+        decoded = read_sog(folder / "noise.sog")
+        assert len(decoded) >= 1
+        assert np.isfinite(decoded.means).all()
 
 
 def test_values_that_the_format_cannot_hold_are_a_programmers_error(tmp_path):
