@@ -65,7 +65,7 @@ def on_splat_error(request: Request, error: Exception) -> Response:
     headers = {"Content-Range": f"bytes */{error.data['size_bytes']}"} if isinstance(error, RangeNotSatisfiable) else None
     status = status_of(error)
     if status >= 500:
-        log.warning("%s %s: %s: %s", request.method, request.url.path, error.code, error.detail)
+        log.info("%s %s: %s: %s", request.method, request.url.path, error.code, error.detail)
     return problem(request, status, error, headers)
 
 

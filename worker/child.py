@@ -99,6 +99,23 @@ class Child:
         )
 
 
+def note_group(path: Path, pid: int) -> None:
+    """Note which process group works in a folder, for ``kill_left_behind``."""
+    path.write_text(str(pid))
+
+
+def kill_left_behind(path: Path) -> None:
+    """Kill the group that a lost worker's stage left: its leader died with the worker, but not what the leader had started.
+
+    While a group lives its id is given to no other process; so a group without a leader of that id is the one noted.
+    """
+    with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError, PermissionError):
+        pid = int(path.read_text())
+        if not Path(f"/proc/{pid}").exists():
+            os.killpg(pid, signal.SIGKILL)
+        path.unlink()
+
+
 def oom_kills() -> int:
     """Return how many processes of this control group the kernel has killed for memory; 0 where that is not told (cgroup v2)."""
     with contextlib.suppress(OSError, ValueError, IndexError):

@@ -18,11 +18,12 @@ from engine.errors import Cancelled, InternalError, SplatError, from_dict
 from engine.options import STAGES
 from engine.workspace import Workspace, read_stamp
 from worker import files, liveness
-from worker.child import Child, log_tail
+from worker.child import Child, kill_left_behind, log_tail, note_group
 from worker.heartbeat import Heartbeat
 from worker.runtime import Runtime
 
 TICK_S = 0.25
+GROUP = ".group"
 REPORT_EVERY_S = 0.5
 REPORTED = ("progress", "warning", "checkpoint")
 log = logging.getLogger(__name__)
@@ -122,6 +123,7 @@ def work_on(work: Work) -> Claim | None:
     runtime, claim = work.runtime, work.claim
     with runtime.db.reading() as session:
         job = session.get_one(Job, claim.job_id)
+    kill_left_behind(files.folder_of(runtime.settings, job.id) / GROUP)
     workspace = files.prepare(runtime, job)
     finished = run_up_to(work, workspace)
     work.check()
@@ -159,6 +161,8 @@ def run_child(work: Work, workspace: Workspace, stage: str) -> Finished:
     work.log.flush()
     options = ["--options", str(files.options_file(workspace))]
     child = Child([*settings.engine_command, "stage", stage, str(workspace.root), *options], work.log)
+    group = workspace.root / GROUP
+    note_group(group, child.pid)
     listener = Listener(work, stage)
     try:
         for line in child.lines(TICK_S):
@@ -171,6 +175,7 @@ def run_child(work: Work, workspace: Workspace, stage: str) -> Finished:
         raise
     finally:
         code = child.close()
+        group.unlink(missing_ok=True)
     if listener.error is not None:
         raise listener.error
     if code != 0 or listener.finished is None:

@@ -115,9 +115,12 @@ def get(session: Session, job_id: str) -> Job:
 def page(session: Session, limit: int, before: str | None, state: str | None = None, capture_id: str | None = None) -> list[Job]:
     """Return up to ``limit`` jobs, newest first, older than the id ``before``."""
     query = select(Job).where(Job.deleted_at.is_(None)).order_by(Job.id.desc()).limit(limit)
-    for wanted, term in ((before, Job.id < before), (state, Job.state == state), (capture_id, Job.capture_id == capture_id)):
-        if wanted is not None:
-            query = query.where(term)
+    if before is not None:
+        query = query.where(Job.id < before)
+    if state is not None:
+        query = query.where(Job.state == state)
+    if capture_id is not None:
+        query = query.where(Job.capture_id == capture_id)
     return list(session.scalars(query))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.photos import upload
@@ -42,16 +43,42 @@ class Service:
         return [int(pid) for _word, name, pid in self.runs("start") if name == stage]
 
 
+def make_service(stack: Stack, folder: Path) -> Service:
+    """Return a fresh installation, nothing running yet."""
+    control = folder / "control"
+    control.mkdir()
+    return Service(install(stack, folder / "data", engine_command=(sys.executable, str(FAKE_ENGINE), str(control))), control)
+
+
 @pytest.fixture
 def service(stack: Stack, tmp_path: Path) -> Iterator[Service]:
-    control = tmp_path / "control"
-    control.mkdir()
-    command = (sys.executable, str(FAKE_ENGINE), str(control))
-    installation = install(stack, tmp_path / "data", engine_command=command)
+    made = make_service(stack, tmp_path)
     try:
-        yield Service(installation, control)
+        yield made
     finally:
-        installation.end_all()
+        made.installation.end_all()
+
+
+@pytest.fixture(scope="session")
+def shared(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, httpx.Client]]:
+    made = make_service(stack, tmp_path_factory.mktemp("shared"))
+    try:
+        made.installation.start_worker()
+        made.installation.start_dispatcher()
+        with made.installation.api() as client:
+            yield made, client
+    finally:
+        made.installation.end_all()
+
+
+@pytest.fixture
+def running(shared: tuple[Service, httpx.Client]) -> tuple[Service, httpx.Client]:
+    """A service whose processes are up and whose engine has been told nothing; a test that ends the worker starts another."""
+    made, client = shared
+    for path in made.control.iterdir():
+        path.unlink()
+    until(lambda: client.get("/readyz").status_code == 200)
+    return shared
 
 
 def start_job(client, **body) -> str:

@@ -90,7 +90,13 @@ def write_results(stage: str, workspace: Workspace, options: dict) -> None:
         workspace.assets.mkdir(exist_ok=True)
         for name in ("scene.ply", "scene.sog"):
             (workspace.assets / name).write_bytes(f"{name} of {photos}".encode() * 1000)
-        report = {"registered": len(photos), "photos": len(photos), "psnr_db": 30.5, "ssim": 0.9, "gaussians": options["train"]["max_gaussians"]}
+        report = {
+            "registered": len(photos),
+            "photos": len(photos),
+            "psnr_db": 30.5,
+            "ssim": 0.9,
+            "gaussians": options["train"]["max_gaussians"],
+        }
         write_json(workspace.report, report)
     stamp = Stamp("key", options[stage], {"n_photos": len(photos)}, 0.1)
     write_json(workspace.stamp(stage), stamp.__dict__)

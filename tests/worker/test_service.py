@@ -2,26 +2,16 @@
 
 import signal
 import time
-
-import pytest
+from functools import partial
+from pathlib import Path
 
 from tests.services import until
-from tests.worker.conftest import Service, job_in, start_job
-
-
-@pytest.fixture
-def running(service: Service):
-    """A service whose processes are up, and a client."""
-    service.installation.start_worker()
-    service.installation.start_dispatcher()
-    with service.installation.api() as client:
-        until(lambda: client.get("/readyz").status_code == 200)
-        yield service, client
+from tests.worker.conftest import job_in, start_job
 
 
 def is_running(pid: int) -> bool:
     try:
-        state = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0]
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return False
     return state not in "ZX"
@@ -49,18 +39,20 @@ def test_a_job_runs_to_the_end_and_its_assets_and_events_are_whole(running):
 
 def test_a_worker_killed_mid_stage_costs_only_the_work_since_the_checkpoint(running):
     service, client = running
-    service.tell("train", seconds=3, grandchild=True)
+    service.tell("train", seconds=2, grandchild=True)
     job_id = start_job(client)
-    until(lambda: (service.installation.settings.work / job_id / "train.checkpoint").exists())
+    until((service.installation.settings.work / job_id / "train.checkpoint").exists)
     (engine_pid,) = service.started("train")
     service.installation.kill("worker")
     until(lambda: not is_running(engine_pid), 5)
-    service.installation.start_worker("worker2")
+    service.installation.start_worker()
     job = job_in(client, job_id, "succeeded", timeout_s=40)
     assert job["lost_leases"] == 1
     assert job["error_attempts"] == 0
     assert len(service.started("ingest")) == 1
     assert [line for line in service.runs("resume") if line[1] == "train"]
+    (_word, grandchild), *_more = service.runs("grandchild")
+    assert not is_running(int(grandchild))
 
 
 def test_a_stage_killed_by_a_signal_is_named_and_run_again(running):
@@ -95,7 +87,7 @@ def test_cancel_ends_the_stage_and_all_its_children_even_when_it_is_deaf(running
     service, client = running
     service.tell("train", seconds=60, deaf=True, grandchild=True)
     job_id = start_job(client)
-    (grandchild,) = until(lambda: service.runs("grandchild"))
+    (grandchild,) = until(partial(service.runs, "grandchild"))
     (engine_pid,) = service.started("train")
     began = time.monotonic()
     assert client.post(f"/v1/jobs/{job_id}/cancel").json()["state"] == "cancelling"
@@ -121,21 +113,11 @@ def test_deliveries_without_end_run_a_job_once(running):
     assert [stage["attempt"] for stage in job["stages"]] == [1, 1, 1, 1]
 
 
-def test_a_broker_that_forgets_everything_loses_no_job(service):
-    with service.installation.api() as client:
-        job_id = start_job(client)
-        time.sleep(0.3)
-        service.installation.stack.broker.wipe()
-        service.installation.start_worker()
-        service.installation.start_dispatcher()
-        job_in(client, job_id, "succeeded")
-
-
 def test_a_broker_that_is_down_neither_stops_requests_nor_running_jobs(running):
     service, client = running
     service.tell("train", seconds=2)
     first = start_job(client)
-    until(lambda: service.started("train"))
+    until(partial(service.started, "train"))
     service.installation.stack.broker.kill()
     try:
         began = time.monotonic()
@@ -152,14 +134,14 @@ def test_a_broker_that_is_down_neither_stops_requests_nor_running_jobs(running):
 
 def test_a_worker_asked_to_end_gives_its_job_back_uncounted(running):
     service, client = running
-    service.tell("train", seconds=4)
+    service.tell("train", seconds=2)
     job_id = start_job(client)
-    until(lambda: (service.installation.settings.work / job_id / "train.checkpoint").exists())
+    until((service.installation.settings.work / job_id / "train.checkpoint").exists)
     began = time.monotonic()
     assert service.installation.end("worker") == 0
     assert time.monotonic() - began < 10
     assert client.get(f"/v1/jobs/{job_id}").json()["state"] == "queued"
-    service.installation.start_worker("worker2")
+    service.installation.start_worker()
     job = job_in(client, job_id, "succeeded")
     assert job["error_attempts"] == job["lost_leases"] == 0
     assert service.runs("resume")
@@ -191,9 +173,11 @@ def test_a_deleted_job_leaves_nothing_behind(running):
     until(lambda: not (service.installation.settings.logs / f"{job_id}.log").exists(), 5)
 
 
-def test_a_job_started_before_the_api_was_killed_is_there_after_it(service):
+def test_a_job_outlives_the_api_and_a_broker_that_forgets_everything(service):
     with service.installation.api() as client:
         job_id = start_job(client)
+    with service.installation.stack.broker.client() as broker:
+        broker.flushall()
     service.installation.start_worker()
     service.installation.start_dispatcher()
     with service.installation.api() as client:
