@@ -79,7 +79,8 @@ JobId = Annotated[str, Depends(job_id)]
 Limit = Annotated[int, Query(ge=1, le=200, description="how many to return")]
 Cursor = Annotated[str | None, Query(pattern=UUID.pattern, max_length=36, description="next_cursor of the page before")]
 IdempotencyKey = Annotated[
-    str | None, Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$", description="the same key never makes two")
+    str | None,
+    Header(alias="Idempotency-Key", min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$", description="the same key never makes two"),
 ]
 Prefer = Annotated[str | None, Header(description="wait=N: answer when the job has ended or after N seconds, 60 at most")]
 
