@@ -19,7 +19,6 @@ TRIES = 5
 FIRST_WAIT_S = 0.5
 BATCH_PHOTOS = 8
 BATCH_BYTES = 48_000_000
-CHUNK_BYTES = 1 << 20
 
 OnBytes = Callable[[int], None]
 
@@ -84,6 +83,7 @@ class Client:
     def download(self, job_id: str, asset: dict[str, Any], target: Path, on_bytes: OnBytes) -> None:
         """Fetch an asset into ``target``; what an earlier try left in ``target.part`` is kept and continued. Checked by SHA-256."""
         part = target.with_name(f"{target.name}.{asset['sha256'][:12]}.part")
+        on_bytes(part.stat().st_size if part.exists() else 0)
         for attempt in range(1, TRIES + 1):
             try:
                 self._download_rest(job_id, asset["name"], part, on_bytes)
@@ -104,16 +104,17 @@ class Client:
 
     def _download_rest(self, job_id: str, name: str, part: Path, on_bytes: OnBytes) -> None:
         have = part.stat().st_size if part.exists() else 0
-        headers = {"Range": f"bytes={have}-"} if have else {}
+        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
         with self._http.stream("GET", f"/v1/jobs/{job_id}/assets/{name}", headers=headers) as response:
             if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
                 return  # nothing is missing; the checksum tells whether it is right
             if response.is_error:
                 response.read()
             resumed = _checked(response).status_code == httpx.codes.PARTIAL_CONTENT
-            on_bytes(have if resumed else 0)
+            on_bytes(0 if resumed else -have)
             with part.open("ab" if resumed else "wb") as handle:
-                for chunk in response.iter_bytes(CHUNK_BYTES):
+                # As they come, in no fixed portions: what has arrived when the line breaks must be in the file.
+                for chunk in response.iter_raw():
                     handle.write(chunk)
                     on_bytes(len(chunk))
 

@@ -1,9 +1,10 @@
 """The ``splatworks`` command."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -42,12 +43,15 @@ def build(
         "scene.sog"
     ),
     preset: Annotated[str, typer.Option(help=f"One of {', '.join(PRESETS)}.")] = "draft",
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Override an option of the preset: train.steps=500. Repeatable.")
+    ] = None,
     server: Server = "",
     data_dir: DataDir = None,
 ) -> None:
     """Make a splat from photos: upload, wait, download."""
     with _explained():
-        request = building.Request(photos.collect(paths), output, preset)
+        request = building.Request(photos.collect(paths), output, preset, _options(overrides or []))
         with _server(server, data_dir) as client:
             written = building.build(client, request)
         show.out.print(f"{written} ({written.stat().st_size:,} bytes)", markup=False)
@@ -90,6 +94,24 @@ def _settings(**given: object) -> Settings:
     except ValidationError as error:
         said = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" if each["loc"] else each["msg"] for each in error.errors())
         raise InputError("input.invalid_setting", "Invalid setting", said) from error
+
+
+def _options(overrides: list[str]) -> dict[str, Any]:
+    """Return ``["train.steps=500"]`` as ``{"train": {"steps": 500}}``; values are JSON where they can be, else text."""
+    options: dict[str, Any] = {}
+    for each in overrides:
+        name, equals, text = each.partition("=")
+        if not equals or not name:
+            raise InputError("input.invalid_option", "Invalid option", f"--set {each!r} has no value", "Write --set train.steps=500.")
+        *groups, last = name.split(".")
+        inner = options
+        for group in groups:
+            inner = inner.setdefault(group, {})
+        try:
+            inner[last] = json.loads(text)
+        except ValueError:
+            inner[last] = text
+    return options
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 import httpx
+from sqlalchemy.exc import OperationalError
 
 from api.db import migrate
 from api.settings import Settings
@@ -75,7 +76,7 @@ def serve(settings: Settings) -> None:
             if broker_child is not None:
                 broker_child.start(service.write_line)
                 broker.wait_until_answers(runtime / "broker.sock")
-            migrate(settings)
+            _migrate(settings)
             service.children = _children(service, broker_url)
             _watch(service, broker_child)
         finally:
@@ -99,6 +100,14 @@ def _watch(service: Service, broker_child: Child | None) -> None:
             service.write_line("serve", f"Splatworks is ready at {service.url}")
         else:
             _check_start(tended, give_up_at)
+
+
+def _migrate(settings: Settings) -> None:
+    try:
+        migrate(settings)
+    except OperationalError as error:
+        detail = str(error.orig).strip()
+        raise CapacityError("capacity.database", "No database", detail, "Is the server of SPLATWORKS_DATABASE_URL running?") from error
 
 
 def _check_start(children: list[Child], give_up_at: float) -> None:

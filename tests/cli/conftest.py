@@ -82,13 +82,14 @@ class Serve:
         return code
 
     def children(self) -> dict[int, str]:
-        """Every living process that works for this data folder, by its environment or its command line."""
+        """Every living process that works for this data folder, by its command line, environment or working folder."""
         found = {}
         needle = str(self.data_dir).encode()
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 line = (folder / "cmdline").read_bytes()
-                if needle in line or needle in (folder / "environ").read_bytes():
+                # The broker writes its title over both, but works in its folder.
+                if needle in line + (folder / "environ").read_bytes() + bytes((folder / "cwd").readlink()):
                     found[int(folder.name)] = line.replace(b"\0", b" ").decode(errors="replace")
             except OSError:  # ended meanwhile
                 continue
@@ -99,7 +100,14 @@ class Serve:
 def run(*arguments: str, timeout_s: float = 60.0, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a ``splatworks`` command to its end."""
     return subprocess.run(
-        command(*arguments), env=environment(**env), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s, cwd="/"
+        command(*arguments),
+        check=False,
+        env=environment(**env),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        cwd="/",
     )
 
 

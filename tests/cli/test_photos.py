@@ -1,0 +1,23 @@
+import pytest
+
+from cli.photos import collect
+from engine.errors import InputError
+
+
+def test_collect_takes_photos_of_folders_and_files_as_they_are_named(tmp_path):
+    for name in ("b.JPG", "a.png", "notes.txt", ".hidden.jpg", "sub/c.webp", ".thumbs/d.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = collect([tmp_path, tmp_path / "notes.txt", tmp_path / "a.png"])
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["a.png", "b.JPG", "sub/c.webp", "notes.txt"]
+
+
+def test_collect_names_the_path_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        collect([tmp_path / "nowhere"])
+
+
+def test_collect_refuses_a_folder_without_photos_and_says_what_a_photo_is(tmp_path):
+    with pytest.raises(InputError) as caught:
+        collect([tmp_path])
+    assert ".jpg" in caught.value.hint
