@@ -46,8 +46,7 @@ INLINE void start_pixels(const Frame *f, int tile_x, int tile_y, const float *st
         g[3] = zero();
       vf last = load(state + o), p = last * g[3];
       for (int c = 0; c < 3; c++) {
-        vf colour = fma(last, set1(f->background[c]), load(state + (c + 1) * TILE_PIXELS + o));
-        p = fma(colour, g[c], p);
+        p = fma(load(state + (c + 1) * TILE_PIXELS + o), g[c], p);
         store(s->grad[c] + o, g[c]);
       }
       store(s->p + o, p);

@@ -24,22 +24,27 @@ INLINE void block_pixels(int block, int part, vf *px, vf *py) {
   *py = row + ((float)((block >> 3) * 4) + 0.5f - TILE / 2);
 }
 
-INLINE void write_tile(const Frame *f, int tile_x, int tile_y, const float *state) {
+// Puts the background behind the tile's colours, in place, and copies what lies in the image. Pieces of four pixels go straight from one to
+// the other: gathering whole lines first would load what narrower stores have just written, which stalls.
+INLINE void write_tile(const Frame *f, int tile_x, int tile_y, float *state) {
   const int width = f->camera.width, height = f->camera.height;
   const int64_t plane = (int64_t)width * height;
   const int columns = width - tile_x * TILE < TILE ? width - tile_x * TILE : TILE;
   const int rows = height - tile_y * TILE < TILE ? height - tile_y * TILE : TILE;
-  for (int y = 0; y < rows; y++) {
-    const int64_t at = (int64_t)(tile_y * TILE + y) * width + tile_x * TILE;
-    float line[4][TILE];
-    for (int bx = 0; bx < 8; bx++) {
-      const float *from = state + ((y >> 2) * 8 + bx) * 16 + (y & 3) * 4;
-      for (int c = 0; c < 4; c++) __builtin_memcpy(line[c] + 4 * bx, from + c * TILE_PIXELS, 16);
+  const int64_t corner = (int64_t)(tile_y * TILE) * width + tile_x * TILE;
+  for (int c = 0; c < 4; c++) {
+    float *from = state + c * TILE_PIXELS;
+    if (c > 0)
+      for (int i = 0; i < TILE_PIXELS; i += LANES) store(from + i, fma(load(state + i), set1(f->background[c - 1]), load(from + i)));
+    float *to = c > 0 ? f->image + (c - 1) * plane : f->transmittance;
+    if (!to) continue;
+    for (int y = 0; y < rows; y++) {
+      float *line = to + corner + (int64_t)y * width;
+      const float *block = from + (y >> 2) * 128 + (y & 3) * 4;
+      int x = 0;
+      for (; x + 4 <= columns; x += 4) __builtin_memcpy(line + x, block + 4 * x, 16);
+      for (; x < columns; x++) line[x] = block[4 * (x & ~3) + (x & 3)];
     }
-    for (int c = 0; c < 3; c++)
-      for (int x = 0; x < TILE; x++) line[1 + c][x] += line[0][x] * f->background[c];
-    for (int c = 0; c < 3; c++) __builtin_memcpy(f->image + c * plane + at, line[1 + c], sizeof(float) * (size_t)columns);
-    if (f->transmittance) __builtin_memcpy(f->transmittance + at, line[0], sizeof(float) * (size_t)columns);
   }
 }
 
@@ -91,7 +96,6 @@ static void forward(Frame *f, int64_t tile, void *scratch) {
     const int count = end - at < ENTRIES ? (int)(end - at) : ENTRIES;
     const int words = (count + 63) / 64;
     for (int i = 0; i < count; i++) {
-      if (at + i + 16 < end) __builtin_prefetch(f->records + f->list[at + i + 16]);
       load_entry(f->records[f->list[at + i]], mid_x, mid_y, s->entry + i);
     }
     for (int w = 0; w < words; w++) {
@@ -102,8 +106,11 @@ static void forward(Frame *f, int64_t tile, void *scratch) {
     uint64_t any = 0;
     for (int q = 0; q < PARTS; q++) any |= running[q];
     if (!any) break;
+    int64_t ahead = at + ENTRIES;
     for (; any; any &= any - 1) {
       const int b = __builtin_ctzll(any);
+      // The next piece's records, or the next tile's: its list follows in memory.
+      for (int k = 0; k < 4 && ahead < f->n_instances; k++) __builtin_prefetch(f->records + f->list[ahead++], 0, 2);
       int n = 0;
       for (int w = 0; w < words; w++) n += list_bits(s->bits[w][b], 64 * w, s->indices + n);
       for (int q = 0; q < PARTS; q++) {

@@ -77,12 +77,14 @@ static void project(Frame *f, int64_t chunk, void *) {
   Record dump ALIGNED;
   int count = 0;
   int64_t bad = -1;
+  bool likely = false;  // the batch before had visible gaussians, so the next ones will: rows are in spatial order
   const float width = (float)f->camera.width, height = (float)f->camera.height;
   for (int64_t i = begin; i < end; i += LANES) {
     const float *row[LANES];
     for (int l = 0; l < LANES; l++) {
       row[l] = f->params + 64 * (i + l < end ? i + l : end - 1);
-      __builtin_prefetch(row[l] + 64 * 2 * LANES);  // one line in four: no hardware prefetcher sees that
+      // Whole rows in the order of memory, which lets the hardware run ahead; only the first line where nothing nearby is seen.
+      for (int line = 0; line < (likely ? 64 : 16); line += 16) __builtin_prefetch(row[l] + 64 * 32 + line, 0, 2);
     }
     unsigned alive = end - i >= LANES ? (1u << LANES) - 1 : (1u << (end - i)) - 1;
     vf p[16];
@@ -95,6 +97,7 @@ static void project(Frame *f, int64_t chunk, void *) {
     Screen<vf> s;
     project_centre(lens, p[0], p[1], p[2], &s);
     vm in_depth = both(ge(s.p[2], set1(f->camera.near_plane)), ge(set1(f->camera.far_plane), s.p[2]));
+    likely = false;
     if (!(alive &= bits(in_depth) & ~wrong)) continue;
     project_shape(lens, p + 3, p + 6, &s);
 
@@ -112,6 +115,7 @@ static void project(Frame *f, int64_t chunk, void *) {
     vm sound = both(ge(reach, zero()), lt(s.det * (s.cov_a + s.cov_c), set1(3e38f)));
     alive &= bits(both(both(on_x, on_y), sound));
     if (!alive) continue;
+    likely = f->degree > 0;
 
     vf out[16];
     out[0] = s.x, out[1] = s.y, out[2] = l11, out[3] = 0.0f - l11 * s.cov_b * rc, out[4] = l22, out[5] = lo;
@@ -124,11 +128,7 @@ static void project(Frame *f, int64_t chunk, void *) {
     for (int l = 0; l < LANES; l++) {
       bool seen = alive >> l & 1;
       to[l] = seen ? &records[count].x : &dump.x;
-      if (seen) {
-        __builtin_memcpy(f->keys + begin + count, depth + l, 4);
-        if (f->degree > 0)
-          for (int line = 16; line < 64; line += 16) __builtin_prefetch(row[l] + line, 0, 2);
-      }
+      if (seen) __builtin_memcpy(f->keys + begin + count, depth + l, 4);
       count += seen;
     }
     store_lines(to, out);

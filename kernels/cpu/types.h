@@ -87,7 +87,7 @@ struct Frame {
   uint32_t *tile_begin;  // [tile + 1]
   uint32_t *list;        // record places by tile, then depth
   uint64_t *list_blocks;
-  float *state;          // [tile][T R G B][block][16]
+  float *state;          // [tile][T R G B][block][16], background included
   uint32_t *stops;       // [tile][64 * 4]: list entries after which a block (part) needs no more
 
   const float *grad_image, *grad_transmittance;
