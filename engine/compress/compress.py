@@ -60,9 +60,10 @@ def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[st
         on_event(Progress(STAGE, 0.95, "Rendering the preview"))
         write_json(folder / "cameras.json", describe_cameras(views))
         write_model(folder / "colmap.zip", workspace.sparse)
-        best = write_preview(folder / "preview.webp", scene.gaussians, [each.view for each in views.photos], device)
+        shown = [each for each in views.photos if not each.is_held_out] or views.photos
+        best = write_preview(folder / "preview.webp", scene.gaussians, [each.view for each in shown], device)
     on_event(Progress(STAGE, 1.0, "Files written and checked"))
-    return {**scene.stats, "files": files, "preview_photo": views.photos[best].name}
+    return {**scene.stats, "files": files, "preview_photo": shown[best].name}
 
 
 def reduce_scene(device: Device, trained: Gaussians, views: Views, share: float, on_event: OnEvent) -> Scene:
