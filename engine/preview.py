@@ -26,10 +26,9 @@ def write_preview(path: Path, gaussians: Gaussians, views: list[PinholeView], de
 
 
 def choose_view(gaussians: Gaussians, views: list[PinholeView], device: Device) -> int:
-    """Return the index of the view that shows most: covered pixels times the steps of brightness between
-    neighbouring pixels, among up to 12 views.
+    """Return the index of the view that shows most, among up to 12 spread over all.
 
-    A view counts as covered where black and white backgrounds give the same picture; ties go to the first.
+    Most: covered pixels (black and white backgrounds give the same picture) times the steps of brightness between neighbouring pixels.
     """
     candidates = np.unique(np.linspace(0, len(views) - 1, min(CANDIDATES, len(views))).round().astype(int))
     scores = [_score(gaussians, _sized(views[index], CANDIDATE_SIDE), device) for index in candidates]

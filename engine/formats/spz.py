@@ -38,13 +38,20 @@ HEADER = struct.Struct("<IIIBBBB")
 MAGIC = 0x5053474E  # "NGSP"
 COLOUR_SCALE = 0.15
 MIN_LOG_SCALE, MAX_LOG_SCALE = -10.0, 255 / 16 - 10.0
-SH1_BITS, SH_REST_BITS = 5, 4
 DEFAULT_FRACTION = 12
 MAX_FRACTION = 23
 LIMIT_24 = (1 << 23) - 1
 ROTATION_STEPS = 511
 
 Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ShBits:
+    """Bits of the harmonics, 1..8: of the first band and of those above. Readers need not know; fewer bits pack better."""
+
+    first: int = 5
+    rest: int = 4
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ def choose_fraction_bits(gaussians: Gaussians) -> int:
     return int(np.clip(max(DEFAULT_FRACTION, wanted), 0, min(fits, MAX_FRACTION)))
 
 
-def write_spz(path: Path, gaussians: Gaussians) -> None:
+def write_spz(path: Path, gaussians: Gaussians, sh_bits: ShBits = ShBits()) -> None:
     """Write SPZ version 3; the same gaussians give the same bytes. Errors are at most ``error_bounds``.
 
     Raises ``ValueError`` for values that are not finite or means beyond 2^23.
@@ -91,7 +98,7 @@ def write_spz(path: Path, gaussians: Gaussians) -> None:
         _encode_bytes(gaussians.sh[:, 0], COLOUR_SCALE * 255.0, 127.5),
         _encode_bytes(gaussians.log_scales, 16.0, -16.0 * MIN_LOG_SCALE),
         _encode_rotations(gaussians.quats),
-        _encode_harmonics(gaussians.sh[:, 1:]),
+        _encode_harmonics(gaussians.sh[:, 1:], sh_bits),
     ]
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=9, mtime=0, filename="") as handle:
@@ -116,10 +123,10 @@ def _encode_rotations(quats: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
     return packed.astype("<u4")
 
 
-def _encode_harmonics(rest: npt.NDArray[np.float32]) -> Bytes:
+def _encode_harmonics(rest: npt.NDArray[np.float32], bits: ShBits) -> Bytes:
     codes = np.empty(rest.shape, np.uint8)
-    codes[:, :3] = encode_sh_buckets(rest[:, :3], SH1_BITS)
-    codes[:, 3:] = encode_sh_buckets(rest[:, 3:], SH_REST_BITS)
+    codes[:, :3] = encode_sh_buckets(rest[:, :3], bits.first)
+    codes[:, 3:] = encode_sh_buckets(rest[:, 3:], bits.rest)
     return codes
 
 
@@ -198,10 +205,10 @@ def _decode_rotations(version: int, stream: Bytes) -> npt.NDArray[np.float32]:
     return restore_largest((packed >> 30).astype(np.int64), others)[:, [3, 0, 1, 2]]
 
 
-def error_bounds(gaussians: Gaussians) -> ErrorBounds:
+def error_bounds(gaussians: Gaussians, sh_bits: ShBits = ShBits()) -> ErrorBounds:
     """Return the errors that version 3 may make on these gaussians."""
     reach = float(np.max(np.abs(gaussians.means)))
-    widest = sh_bucket_bound(SH_REST_BITS if gaussians.sh_degree > 1 else SH1_BITS)
+    widest = sh_bucket_bound(min(sh_bits.first, sh_bits.rest) if gaussians.sh_degree > 1 else sh_bits.first)
     return ErrorBounds(
         means=Bound(0.5 / 2.0 ** choose_fraction_bits(gaussians) + reach * 1e-7),
         log_scales=Bound(1 / 32 + 1e-5, MIN_LOG_SCALE, MAX_LOG_SCALE),

@@ -157,6 +157,17 @@ def test_a_loss_that_shows_is_told(tmp_path):
     assert warning.data["palette"] == 16
 
 
+def test_harmonics_get_more_bits_when_the_loss_shows(finished, tmp_path):
+    assert finished[1]["files"]["scene.spz"]["sh_bits"] == [5, 4]
+    scene = ball_and_floor(1500, degree=3)
+    scene.sh[:, 1:] = np.clip(6.0 * scene.sh[:, 1:], -0.9, 0.9)
+    spz = run(make_workspace(tmp_path, scene), RunOptions(threads=1, compress=CompressOptions(formats=("spz",))), ignore)["files"][
+        "scene.spz"
+    ]
+    assert spz["sh_bits"] == [6, 5]
+    assert spz["self_psnr_db"] >= 40
+
+
 def test_stopping_in_the_middle_leaves_no_half_written_folder(tmp_path):
     workspace = make_workspace(tmp_path, ball_and_floor(300))
 

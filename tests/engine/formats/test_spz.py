@@ -14,7 +14,7 @@ from engine.compress.verify import check_decoded
 from engine.errors import InputError
 from engine.formats.ply import read_ply
 from engine.formats.quantize import sigmoid
-from engine.formats.spz import choose_fraction_bits, error_bounds, read_spz, write_spz
+from engine.formats.spz import ShBits, choose_fraction_bits, error_bounds, read_spz, write_spz
 from engine.gaussians import Gaussians
 from tests.engine.formats import foreign
 from tests.engine.formats.scenes import random_scene, same, scenes, tiny_scene
@@ -75,6 +75,16 @@ def test_writing_what_was_read_changes_nothing_more(tmp_path, degree):
     assert np.array_equal(once.means, twice.means)
     assert np.array_equal(once.sh, twice.sh)
     assert np.array_equal(once.log_scales, twice.log_scales)
+
+
+@pytest.mark.parametrize("bits", [ShBits(5, 4), ShBits(6, 5), ShBits(8, 8), ShBits(3, 7)])
+def test_more_bits_of_harmonics_err_less_as_stated(tmp_path, bits):
+    scene = random_scene(2000, 3)
+    write_spz(tmp_path / "scene.spz", scene, bits)
+    decoded = read_spz(tmp_path / "scene.spz")
+    check_decoded("scene.spz", scene, decoded, error_bounds(scene, bits))
+    worst = np.abs(decoded.sh[:, 4:] - np.clip(scene.sh[:, 4:], -1, 127 / 128)).max()
+    assert worst > 0.8 * (2 ** (8 - bits.rest) // 2 + 0.5) / 128
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
