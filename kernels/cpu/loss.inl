@@ -9,7 +9,7 @@ constexpr int STRIP_MAX = 256;   // columns
 constexpr int LINE = STRIP_MAX + 3 * EDGE;
 
 struct LossScratch {
-  float x[RING][LINE], y[RING][LINE], weight[RING][LINE];
+  float x[LINE], y[LINE], weight[RING][LINE];
   float means[3][RING][LINE];    // x, x^2, x y along the row
   float back[3][RING][LINE];     // derivatives along the row
   float product[3][LINE];
@@ -45,7 +45,7 @@ static void target(LossJob *job, int64_t task, void *scratch) {
   const int first = left - EDGE > 0 ? left - EDGE : 0, last = right + EDGE < job->width ? right + EDGE : job->width;
   const int end = EDGE + (right - left);
   for (int r = top - REACH; r < bottom + REACH; r++) {
-    float *y = s->y[r & (RING - 1)];
+    float *y = s->y;
     fill(y, -0.5f);
     if (r >= 0 && r < job->height) {
       const uint8_t *from = job->target + (int64_t)r * job->width * 3 + channel;
@@ -78,7 +78,7 @@ static void target(LossJob *job, int64_t task, void *scratch) {
 // Row r of image, target and weight into the rings, and the row's windows. Columns outside image or mask: -0.5, -0.5, 0.
 INLINE void enter_row(const LossJob *job, LossScratch *s, int channel, int r, int left, int right) {
   const int slot = r & (RING - 1);
-  float *x = s->x[slot], *y = s->y[slot], *weight = s->weight[slot];
+  float *x = s->x, *y = s->y, *weight = s->weight[slot];
   if (r < 0 || r >= job->height) {
     fill(x, -0.5f);
     fill(y, -0.5f);
@@ -91,6 +91,7 @@ INLINE void enter_row(const LossJob *job, LossScratch *s, int channel, int r, in
     for (int j = 0; j < begin; j += LANES) store(x + j, set1(-0.5f)), store(y + j, set1(-0.5f)), store(weight + j, zero());
     int j = begin;
     for (; j + LANES <= end; j += LANES) {
+      __builtin_prefetch(from + j - begin + 3 * (int64_t)job->width);  // a strip's rows are too short for the hardware to see the next
       store(x + j, load(from + j - begin) - 0.5f);
       store(y + j, fma(load_bytes(bytes + j - begin), set1(1.0f / 255), set1(-0.5f)));
       store(weight + j, set1(1.0f));
@@ -126,6 +127,8 @@ INLINE void score_row(const LossJob *job, LossScratch *s, int channel, int r, in
   for (int j = EDGE - 8; j < end + REACH; j += LANES) {
     vf a = blur_column(job->window, s->means[0], r, j), xx = blur_column(job->window, s->means[1], r, j);
     vf xy = blur_column(job->window, s->means[2], r, j);
+    __builtin_prefetch(mean_y + j + 2 * job->stride);
+    __builtin_prefetch(square_y + j + 2 * job->stride);
     vf b = load(mean_y + j), w = load(weight + j);
     vf mx = a + 0.5f, my = b + 0.5f, vx = fnma(a, a, xx), vy = fnma(b, b, load(square_y + j)), cov = fnma(a, b, xy);
     vf n1 = mx * my * 2.0f + SPLAT_SSIM_C1, n2 = cov * 2.0f + SPLAT_SSIM_C2;
@@ -160,30 +163,34 @@ INLINE void score_row(const LossJob *job, LossScratch *s, int channel, int r, in
   for (int k = 0; k < 3; k++) blur_row(job->window, s->product[k], s->back[k][slot], EDGE, end);
 }
 
-// Values of row r, and its gradient.
+// Values of row r, and its gradient. The difference is formed as 255 x - target, rounded once: its sign, which is L1's gradient, is then exact.
 INLINE void leave_row(const LossJob *job, LossScratch *s, int channel, int r, int left, int right, vf *l1, vf *mse) {
-  const int slot = r & (RING - 1);
-  const float *x = s->x[slot], *y = s->y[slot], *weight = s->weight[slot];
-  const int end = EDGE + (right - left);
+  const int slot = r & (RING - 1), columns = right - left;
+  const int64_t row = (int64_t)channel * job->height + r;
+  const float *x = job->image + row * job->width + left, *weight = s->weight[slot] + EDGE;
+  const uint8_t *y = job->y + row * job->stride + EDGE + left;
   const float of_l1 = (1.0f - job->ssim_weight) * job->inverse_count, of_ssim = -job->ssim_weight * job->inverse_count;
-  float *to = job->grad_image ? job->grad_image + ((int64_t)channel * job->height + r) * job->width + left : 0;
-  for (int j = EDGE; j < end; j += LANES) {
-    vf w = keep(lt(lane_index() + (float)j, set1((float)end)), load(weight + j));
-    vf a = load(x + j), b = load(y + j), diff = a - b;
-    *l1 = fma(vabs(diff), w, *l1);
-    *mse = fma(diff * diff, w, *mse);
+  float *to = job->grad_image ? job->grad_image + row * job->width + left : 0;
+  for (int j = 0; j < columns; j += LANES) {
+    const size_t bytes = sizeof(float) * (size_t)(columns - j < LANES ? columns - j : LANES);
+    float part[LANES] ALIGNED = {};
+    if (j + LANES > columns) __builtin_memcpy(part, x + j, bytes);
+    vf pixel = j + LANES > columns ? load(part) : load(x + j), level = load_bytes(y + j);
+    vf w = keep(lt(lane_index() + (float)j, set1((float)columns)), load(weight + j));
+    vf difference = fma(pixel, set1(255.0f), zero() - level), size = vabs(difference) * (1.0f / 255);
+    *l1 = fma(size, w, *l1);
+    *mse = fma(size * size, w, *mse);
     if (!to) continue;
-    vf g = blur_column(job->window, s->back[0], r, j);
-    g = fma(a * 2.0f, blur_column(job->window, s->back[1], r, j), g);
-    g = fma(b, blur_column(job->window, s->back[2], r, j), g);
-    vf sign = keep(lt(zero(), diff), set1(of_l1)) - keep(lt(diff, zero()), set1(of_l1));
-    g = fma(g, set1(of_ssim), sign) * w;
-    if (j + LANES <= end) {
-      store(to + j - EDGE, g);
+    vf g = blur_column(job->window, s->back[0], r, j + EDGE);
+    g = fma(pixel * 2.0f - 1.0f, blur_column(job->window, s->back[1], r, j + EDGE), g);
+    g = fma(fma(level, set1(1.0f / 255), set1(-0.5f)), blur_column(job->window, s->back[2], r, j + EDGE), g);
+    vf sign = keep(lt(zero(), difference), set1(of_l1)) - keep(lt(difference, zero()), set1(of_l1));
+    g = keep(lt(zero(), w), fma(g, set1(of_ssim), sign));
+    if (j + LANES <= columns) {
+      store(to + j, g);
     } else {
-      float rest[LANES] ALIGNED;
-      store(rest, g);
-      for (int k = 0; k < end - j; k++) to[j - EDGE + k] = rest[k];
+      store(part, g);
+      __builtin_memcpy(to + j, part, bytes);
     }
   }
 }
