@@ -37,7 +37,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             db.close()
 
     # FastAPI's own documentation pages load scripts from other hosts, so they are off.
-    app = FastAPI(title="Splatworks", version=API_VERSION, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="Splatworks", version=API_VERSION, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
+    )
     problems.install(app)
     app.add_middleware(Surround, settings=chosen)
     for router in (captures.router, jobs.router, events.router, assets.router, system.router, viewer.router):

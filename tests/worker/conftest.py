@@ -1,5 +1,6 @@
 """A complete installation with the fake engine, on each stack."""
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import httpx
 import pytest
 
 from tests.photos import upload
-from tests.services import Installation, Stack, install, stack_of, until
+from tests.services import Installation, Stack, installed, stack_of, until
 
 FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
 
@@ -43,32 +44,29 @@ class Service:
         return [int(pid) for _word, name, pid in self.runs("start") if name == stage]
 
 
-def make_service(stack: Stack, folder: Path) -> Service:
-    """Return a fresh installation, nothing running yet."""
+@contextlib.contextmanager
+def obedient(stack: Stack, folder: Path) -> Iterator[Service]:
+    """Make an installation with the fake engine, nothing running yet."""
     control = folder / "control"
     control.mkdir()
-    return Service(install(stack, folder / "data", engine_command=(sys.executable, str(FAKE_ENGINE), str(control))), control)
+    command = (sys.executable, str(FAKE_ENGINE), str(control))
+    with installed(stack, folder / "data", engine_command=command) as installation:
+        yield Service(installation, control)
 
 
 @pytest.fixture
 def service(stack: Stack, tmp_path: Path) -> Iterator[Service]:
-    made = make_service(stack, tmp_path)
-    try:
+    with obedient(stack, tmp_path) as made:
         yield made
-    finally:
-        made.installation.end_all()
 
 
 @pytest.fixture(scope="session")
 def shared(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, httpx.Client]]:
-    made = make_service(stack, tmp_path_factory.mktemp("shared"))
-    try:
+    with obedient(stack, tmp_path_factory.mktemp("shared")) as made:
         made.installation.start_worker()
         made.installation.start_dispatcher()
         with made.installation.api() as client:
             yield made, client
-    finally:
-        made.installation.end_all()
 
 
 @pytest.fixture

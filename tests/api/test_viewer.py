@@ -1,0 +1,63 @@
+"""The routes of the pages: what they answer, and under which policy."""
+
+import re
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from api.app import create_app
+from api.routes import viewer
+from api.settings import Settings
+
+
+@pytest.fixture
+def client(tmp_path: Path):
+    with TestClient(create_app(Settings(data_dir=tmp_path / "data")), base_url="http://127.0.0.1") as client:
+        yield client
+
+
+@pytest.fixture
+def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small bundle in the place of the real one."""
+    static = tmp_path / "static"
+    (static / "assets").mkdir(parents=True)
+    for name in ("index.html", "viewer.html", "icon.svg", "assets/index-Ab12.js"):
+        (static / name).write_text(f"this is {name}")
+    (tmp_path / "secret").write_text("secret")
+    monkeypatch.setattr(viewer, "STATIC", static)
+    return static
+
+
+@pytest.mark.parametrize(("path", "name"), [("/", "index.html"), ("/jobs/some-id/view", "viewer.html")])
+def test_pages_are_served_under_a_policy_that_allows_no_inline_script_and_no_other_host(client, pages, path, name):
+    answer = client.get(path)
+    assert answer.text == f"this is {name}"
+    policy = dict(each.split(" ", 1) for each in answer.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert set(policy["script-src"].split()) == {"'self'", "'wasm-unsafe-eval'"}
+    assert not re.search(r"unsafe-inline|'unsafe-eval'|https?:|\*", answer.headers["content-security-policy"])
+    assert client.head(path).status_code == 200
+
+
+def test_hashed_files_are_kept_for_ever_and_others_asked_for_again(client, pages):
+    assert "immutable" in client.get("/static/assets/index-Ab12.js").headers["cache-control"]
+    assert client.get("/static/icon.svg").headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["nothing.js", "../secret", "%2e%2e/secret", "assets/%2e%2e/%2e%2e/secret", "assets", "", "%00", "a" * 5000, "%ff", "//etc/passwd"],
+)
+def test_what_is_no_page_file_is_a_plain_404(client, pages, path):
+    answer = client.get(f"/static/{path}")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["/", "/jobs/some-id/view"])
+def test_pages_that_are_not_built_say_how_to_build_them(client, tmp_path, monkeypatch, path):
+    monkeypatch.setattr(viewer, "STATIC", tmp_path / "nowhere")
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert answer.json()["hint"] == "Run `make web`."
