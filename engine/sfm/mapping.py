@@ -1,6 +1,7 @@
 """From verified pairs to poses: four attempts, each only if the ones before left too many photos out (research/sfm.md B7)."""
 
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -17,6 +18,10 @@ from engine.sfm.pairs import Pairs
 
 # Lowe's ratio of the last attempt: finds more matches between photos that look less alike, at the price of more false ones.
 LOOSE_RATIO = 0.9
+STRICT_RATIO = 0.8
+
+# Bundle adjustment adds in the order its threads come by: two threads give other last bits each time, and later other points.
+_N_THREADS = 1
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,12 @@ class Mapper:
 
     def run(self, database: Path, pairs: Pairs, graph: ViewGraph) -> ViewGraph:
         """Run the chain until ``target_registered`` is met; return the view graph that the best model came from."""
-        self._attempt("incremental", graph, lambda: self._incremental(database, relaxed=False))
-        self._attempt("global", graph, lambda: self._global(database))
-        self._attempt("incremental relaxed", graph, lambda: self._incremental(database, relaxed=True))
-        if self._is_enough() or len(self.context.photos) > self.options.exhaustive_below or graph.n_verified == 0:
+        enough = self.options.target_registered * len(self.context.photos)
+        self._attempt("incremental", graph, enough, lambda: self._incremental(database, relaxed=False))
+        self._attempt("global", graph, enough, lambda: self._global(database))
+        self._attempt("incremental relaxed", graph, enough, lambda: self._incremental(database, relaxed=True))
+        graph = self._complete(database, pairs, graph)
+        if len(self.best) >= enough or len(self.context.photos) > self.options.exhaustive_below or graph.n_verified == 0:
             return graph
         loose = self.context.folder / "loose.db"
         shutil.copyfile(database, loose)
@@ -63,15 +70,33 @@ class Mapper:
         forget_matches(loose)
         match(self.context, loose, pairs, LOOSE_RATIO, lambda _share, words: self.report(0.8, words))
         wider = read_view_graph(loose, len(pairs))
+        enough = self.options.target_registered * len(self.context.photos)
         spent = time.monotonic() - started
-        self._attempt("incremental relaxed, ratio 0.9", wider, lambda: self._incremental(loose, relaxed=True), spent)
+        self._attempt("incremental relaxed, ratio 0.9", wider, enough, lambda: self._incremental(loose, relaxed=True), spent)
         return wider if len(self.best) > before else graph
 
-    def _is_enough(self) -> bool:
-        return len(self.best) >= self.options.target_registered * len(self.context.photos)
+    def _complete(self, database: Path, pairs: Pairs, graph: ViewGraph) -> ViewGraph:
+        """Compare the photos left out with all others, where that was not done yet, and try to add them to the best model.
 
-    def _attempt(self, mapper: str, graph: ViewGraph, work: Callable[[], list[Any]], spent_s: float = 0.0) -> None:
-        if self._is_enough():
+        Thresholds stay strict: relaxed ones added a photo of the lego set at the opposite side (166° off, 15 points shared).
+        """
+        names = [photo.name for photo in self.context.photos]
+        left_out = [index for index, name in enumerate(names) if name not in set(self.best.names)]
+        known = set(pairs)
+        wanted = {(min(i, j), max(i, j)) for i in left_out for j in range(len(names)) if i != j}
+        missing = sorted(pair for pair in wanted if pair not in known)
+        if not missing or len(self.best) < len(names) / 2:
+            return graph
+        started = time.monotonic()
+        match(self.context, database, missing, STRICT_RATIO, lambda _share, words: self.report(0.7, words))
+        wider = read_view_graph(database, len(pairs) + len(missing))
+        spent = time.monotonic() - started
+        self._attempt(f"{self.mapper}, completed", wider, len(names), lambda: self._continued(database), spent)
+        return wider
+
+    def _attempt(self, mapper: str, graph: ViewGraph, enough: float, work: Callable[[], list[Any]], spent_s: float = 0.0) -> None:
+        """Run one attempt unless ``enough`` photos are in, none more can come in, or the time is over."""
+        if len(self.best) >= enough:
             return
         reachable = len(graph.groups[0]) if graph.groups else 0
         if len(self.best) >= max(reachable, MIN_MODEL_SIZE) or reachable < MIN_MODEL_SIZE:
@@ -98,11 +123,24 @@ class Mapper:
         return self.context.deadline.remaining_s() <= 0
 
     def _incremental(self, database: Path, *, relaxed: bool) -> list[Any]:
+        found = pycolmap.incremental_mapping(database, self.context.images, self._empty_folder(), self._options(relaxed=relaxed))
+        return [found[key] for key in sorted(found)]
+
+    def _continued(self, database: Path) -> list[Any]:
+        folder = self._empty_folder()
+        self.best.reconstruction.write(folder)
+        options = self._options(relaxed=False)
+        options.multiple_models = False
+        found = pycolmap.incremental_mapping(database, self.context.images, self._empty_folder(), options, input_path=folder)
+        return [found[key] for key in sorted(found)]
+
+    def _options(self, *, relaxed: bool) -> pycolmap.IncrementalPipelineOptions:
         options = pycolmap.IncrementalPipelineOptions()
         options.min_model_size = MIN_MODEL_SIZE
-        options.num_threads = self.context.n_threads
-        options.random_seed = self.context.seed
         options.max_runtime_seconds = max(1, int(self.context.deadline.remaining_s()))
+        options.num_threads = options.mapper.num_threads = _N_THREADS
+        for group in (options, options.mapper, options.triangulation):
+            group.random_seed = self.context.seed
         if relaxed:
             options.min_num_matches = 10
             options.mapper.init_min_tri_angle = 4.0
@@ -110,8 +148,7 @@ class Mapper:
             options.mapper.init_min_num_inliers = 30
             options.mapper.abs_pose_min_num_inliers = 15
             options.mapper.abs_pose_min_inlier_ratio = 0.15
-        found = pycolmap.incremental_mapping(database, self.context.images, self._empty_folder(), options)
-        return [found[key] for key in sorted(found)]
+        return options
 
     def _global(self, database: Path) -> list[Any]:
         # Calibration rewrites focal lengths and pairs, so it works on a copy.
@@ -122,12 +159,17 @@ class Mapper:
         pycolmap.calibrate_view_graph(calibrated, calibration)
         options = pycolmap.GlobalPipelineOptions()
         options.min_model_size = MIN_MODEL_SIZE
-        options.num_threads = self.context.n_threads
-        options.random_seed = self.context.seed
+        options.num_threads = options.mapper.num_threads = options.mapper.bundle_adjustment.ceres.solver_options.num_threads = _N_THREADS
+        for group in (
+            options,
+            options.mapper,
+            options.mapper.rotation_averaging,
+            options.mapper.global_positioning,
+            options.mapper.retriangulation,
+        ):
+            group.random_seed = self.context.seed
         found = pycolmap.global_mapping(calibrated, self.context.images, self._empty_folder(), options)
         return [found[key] for key in sorted(found)]
 
     def _empty_folder(self) -> Path:
-        folder = self.context.folder / f"models-{len(self.attempts)}"
-        folder.mkdir()
-        return folder
+        return Path(tempfile.mkdtemp(dir=self.context.folder))

@@ -20,14 +20,12 @@ from engine.sfm.context import Context, Deadline, Report, read_photos
 from engine.sfm.features import count_keypoints, create_database, extract, read_descriptors
 from engine.sfm.frame import normalising_similarity
 from engine.sfm.health import STAGE, Findings, camera_spread, require_sound, warn_of_features, warn_of_left_out, warn_of_watermark
-from engine.sfm.mapping import Mapper
+from engine.sfm.mapping import STRICT_RATIO, Mapper
 from engine.sfm.matching import match, read_view_graph
 from engine.sfm.models import Model, poses_of
 from engine.sfm.pairs import Pairs, all_pairs, neighbour_pairs
 from engine.sfm.undistort import apply_similarity, point_positions, undistort
 from engine.workspace import Workspace, read_json, replacing_folder
-
-_STRICT_RATIO = 0.8
 
 
 @dataclass
@@ -93,7 +91,7 @@ def _reconstruct(context: Context, options: PosesOptions, clock: _Clock) -> tupl
         warn_of_features(context.photos, keypoints, clock.on_event)
     with clock.step("matching", 0.3, 0.65) as report:
         pairs = _choose_pairs(context, database, options)
-        match(context, database, pairs, _STRICT_RATIO, report)
+        match(context, database, pairs, STRICT_RATIO, report)
         graph = read_view_graph(database, len(pairs))
         warn_of_watermark(graph, clock.on_event)
     with clock.step("mapping", 0.65, 0.92) as report:
