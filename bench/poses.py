@@ -38,9 +38,9 @@ def compare_poses(
     return PoseErrors(len(pairs), float(np.median(turned)), float(turned.max()), float(np.median(apart)), float(apart.max()))
 
 
-def poses_of(cameras_json: dict[str, Any]) -> dict[str, Array]:
+def poses_of(cameras_json: list[dict[str, Any]]) -> dict[str, Array]:
     """Return name -> cam_from_world [3, 4] of the asset cameras.json."""
-    return {view["name"]: np.asarray(view["cam_from_world"], np.float64) for view in cameras_json["views"]}
+    return {view["name"]: np.asarray(view["cam_from_world"], np.float64) for view in cameras_json}
 
 
 def _centres(poses: Array) -> Array:

@@ -18,7 +18,7 @@ from engine.compress.gate import check_finite_share, check_geometry
 from engine.compress.order import morton_order
 from engine.compress.prune import Contribution, finite_rows, measure_contribution, prune
 from engine.compress.verify import Reference
-from engine.compress.views import Views, load_views
+from engine.compress.views import NamedView, Views, load_views
 from engine.compress.write import TARGET_DB, SogChoice, write_asset
 from engine.errors import InternalError
 from engine.events import OnEvent, Progress, Warned
@@ -110,20 +110,33 @@ def write_files(folder: Path, device: Device, scene: Scene, views: Views, option
     return figures
 
 
-def describe_cameras(views: Views) -> dict[str, Any]:
-    """Return cameras.json: where each photo was taken from, in the frame of the files; OpenCV axes, pixel centres at .5."""
-    described = [
-        {
-            "name": each.name,
-            "held_out": each.is_held_out,
-            "cam_from_world": each.view.cam_from_world.tolist(),
-            "width": each.view.width,
-            "height": each.view.height,
-            "intrinsics": {"fx": each.view.fx, "fy": each.view.fy, "cx": each.view.cx, "cy": each.view.cy},
-        }
-        for each in views.photos
-    ]
-    return {"version": 1, "convention": "opencv", "frame": "colmap", "extent": views.extent, "views": described}
+def describe_cameras(views: Views) -> list[dict[str, Any]]:
+    """Return cameras.json: where each photo was taken from, in the frame of the files; OpenCV axes, pixels, pixel centres at .5.
+
+    The list that 3DGS writes beside its PLY (``id`` to ``fy``, rotation and position of the camera in the world), so that tools which
+    know that file find what they look for; ``cam_from_world``, the principal point and ``held_out`` are ours.
+    """
+    return [_describe_camera(index, each) for index, each in enumerate(views.photos)]
+
+
+def _describe_camera(index: int, photo: NamedView) -> dict[str, Any]:
+    view = photo.view
+    rotation = view.cam_from_world[:, :3].T
+    return {
+        "id": index,
+        "img_name": photo.name,
+        "width": view.width,
+        "height": view.height,
+        "position": (-rotation @ view.cam_from_world[:, 3]).tolist(),
+        "rotation": rotation.tolist(),
+        "fx": view.fx,
+        "fy": view.fy,
+        "cx": view.cx,
+        "cy": view.cy,
+        "name": photo.name,
+        "cam_from_world": view.cam_from_world.tolist(),
+        "held_out": photo.is_held_out,
+    }
 
 
 def write_model(path: Path, sparse: Path) -> None:

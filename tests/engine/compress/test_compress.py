@@ -80,9 +80,20 @@ def test_progress_grows_to_one(finished):
 def test_cameras_json_says_where_each_photo_was(finished):
     cameras = json.loads((finished[0].assets / "cameras.json").read_text())
     truth = ring_of_cameras()
-    assert [each["name"] for each in cameras["views"]] == [image.name for image in truth.images]
-    assert np.allclose(cameras["views"][3]["cam_from_world"], truth.images[3].cam_from_world)
-    assert cameras["views"][0]["intrinsics"] == {"fx": 90.0, "fy": 90.0, "cx": 48.0, "cy": 36.0}
+    assert [each["img_name"] for each in cameras] == [image.name for image in truth.images]
+    assert [each["held_out"] for each in cameras] == [index % 4 == 0 for index in range(9)]
+    for each, image in zip(cameras, truth.images, strict=True):
+        assert np.allclose(each["cam_from_world"], image.cam_from_world)
+        assert np.allclose(each["position"], image.centre_in_world)
+        assert np.allclose(np.array(each["rotation"])[:, 2], -image.centre_in_world / np.linalg.norm(image.centre_in_world))  # forward
+    assert {name: cameras[0][name] for name in ("fx", "fy", "cx", "cy", "width", "height")} == {
+        "fx": 90.0,
+        "fy": 90.0,
+        "cx": 48.0,
+        "cy": 36.0,
+        "width": 96,
+        "height": 72,
+    }
 
 
 def test_the_colmap_model_is_whole(finished):
