@@ -42,7 +42,7 @@ def step(parameters: torch.Tensor, optimizer: torch.optim.Optimizer, example: Ex
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
-    return float(loss)
+    return float(loss.detach())
 
 
 def render(gaussians: GaussianTensors, camera: CameraParams) -> torch.Tensor:

@@ -1,9 +1,10 @@
 """The two large painted surfaces of the demo scene: the floor and the backdrop."""
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from tests.data.texture import CREAM, INK, PALETTE, Texture, blend, noise, pixels, speckled, to_linear
+from tests.data.texture import CREAM, INK, PALETTE, Colour, Texture, blend, noise, pixels, speckled, to_linear
 
 
 def plaza(rng: np.random.Generator, size: int = 1536) -> Texture:
@@ -48,21 +49,29 @@ def _star(rng: np.random.Generator, floor: Texture) -> Texture:
 
 
 def meadow(rng: np.random.Generator, size: int = 1536) -> Texture:
-    """Return grass with worn earth and flowers in drifts."""
-    patches, grain = noise(rng, size, size, 10, octaves=4), noise(rng, size, size, 150, octaves=2, gain=0.8)
-    grass = blend(
-        np.broadcast_to(np.asarray((112, 134, 74), np.float32), (size, size, 3)), (164, 168, 98), 0.5 + 0.9 * patches + 0.28 * grain
-    )
+    """Return mown grass with worn earth, flowers in drifts, and stones: enough corners to be found from every side."""
+    patches, grain = noise(rng, size, size, 10, octaves=4), noise(rng, size, size, 110, octaves=3, gain=0.9)
+    grass = blend((92, 124, 62), (182, 184, 108), 0.5 + 0.7 * patches + 0.75 * grain)
     earth = noise(rng, size, size, 7, octaves=5)
-    grass = blend(grass, (172, 142, 106), np.clip((earth - 0.16) * 5, 0, 0.85))
+    grass = blend(grass, (176, 146, 108), np.clip((earth - 0.16) * 5, 0, 0.85) * (0.8 + 0.5 * grain))
     picture = Image.fromarray(np.clip(grass, 0, 255).astype(np.uint8))
     pen = ImageDraw.Draw(picture)
-    for _ in range(170):
-        drift, fill = rng.uniform(0, size, 2), (*(PALETTE[rng.integers(len(PALETTE))]), 255)
-        for _ in range(int(rng.integers(3, 10))):
-            at, radius = drift + rng.normal(0, size * 0.011, 2), rng.uniform(2.0, 4.2)
-            pen.ellipse([at[0] - radius, at[1] - radius, at[0] + radius, at[1] + radius], fill=fill[:3])
+    for _ in range(620):
+        drift, fill = rng.uniform(0, size, 2), PALETTE[rng.integers(len(PALETTE))] if rng.uniform() < 0.7 else CREAM
+        for _ in range(int(rng.integers(2, 8))):
+            at, radius = drift + rng.normal(0, size * 0.011, 2), rng.uniform(2.6, 6.0)
+            _disc(pen, at, radius, fill)
+            _disc(pen, at, radius * 0.4, INK)
+    for _ in range(420):
+        at, radius = rng.uniform(0, size, 2), rng.uniform(3.5, 10.0)
+        shade = tuple(int(v) for v in np.asarray((188, 182, 172)) * rng.uniform(0.75, 1.15))
+        _disc(pen, at - 0.3 * radius, radius * 1.05, (84, 92, 62))
+        pen.regular_polygon((*at, radius), int(rng.integers(5, 8)), rotation=int(rng.integers(90)), fill=shade)
     return to_linear(pixels(picture))
+
+
+def _disc(pen: ImageDraw.ImageDraw, at: npt.NDArray[np.float64], radius: float, fill: Colour) -> None:
+    pen.ellipse([at[0] - radius, at[1] - radius, at[0] + radius, at[1] + radius], fill=fill)
 
 
 def backdrop(rng: np.random.Generator, height: int = 768, width: int = 3072) -> Texture:
@@ -73,8 +82,7 @@ def backdrop(rng: np.random.Generator, height: int = 768, width: int = 3072) -> 
         (120, 172, 214),
         np.broadcast_to(up * 2.6, (height, width)),
     )
-    clouds = noise(rng, height, width, 5, octaves=4)
-    sky = blend(sky, (250, 246, 240), np.clip((clouds - 0.1) * 1.6, 0, 0.75) * np.clip(up * 6 - 0.6, 0, 1))
+    sky = _clouds(rng, sky)
     for layer, (rise, colour) in enumerate(((0.2, (150, 172, 186)), (0.15, (126, 158, 140)), (0.1, (108, 142, 94)))):
         crest = rise + 0.075 * noise(rng, 512, width, 3 + layer, octaves=4)[256] - 0.02 * layer
         ground = np.clip((crest[None] - up) * height / 2, 0, 1)
@@ -84,11 +92,33 @@ def backdrop(rng: np.random.Generator, height: int = 768, width: int = 3072) -> 
     return to_linear(_village(rng, sky))[::-1]
 
 
+def _clouds(rng: np.random.Generator, sky: Texture) -> Texture:
+    """Paint storybook clouds, heaps of discs with a shaded foot, and balloons: a bare sky gives nothing to hold on to."""
+    height, width = sky.shape[:2]
+    picture = Image.fromarray(np.clip(sky, 0, 255).astype(np.uint8))
+    pen = ImageDraw.Draw(picture)
+    for _ in range(95):
+        middle = np.asarray((rng.uniform(0, width), height * rng.uniform(0.2, 0.95)))
+        spread = rng.uniform(18, 70)
+        heaps = [(middle + rng.normal(0, 1, 2) * (spread, 0.28 * spread), rng.uniform(0.2, 0.5) * spread) for _ in range(11)]
+        for lift, shade in ((-0.16, (188, 204, 220)), (0.0, (226, 232, 238)), (0.14, (250, 249, 245))):
+            for at, radius in heaps:
+                _disc(pen, at + np.asarray((0.1, lift)) * radius, radius * (1 - 0.9 * max(0.0, lift)), shade)
+    for index in range(26):
+        x, y, radius = rng.uniform(0, width), height * rng.uniform(0.24, 0.6), rng.uniform(13, 30)
+        first, second = PALETTE[index % len(PALETTE)], PALETTE[(index + 2) % len(PALETTE)]
+        pen.rectangle((x - radius * 0.22, y - radius * 1.75, x + radius * 0.22, y - radius * 1.4), fill=INK)
+        pen.polygon([(x - radius * 0.75, y - radius * 0.6), (x + radius * 0.75, y - radius * 0.6), (x, y - radius * 1.5)], fill=second)
+        for share, fill in ((1.0, first), (0.66, CREAM), (0.3, second)):
+            pen.ellipse([x - radius * share, y - radius, x + radius * share, y + radius], fill=fill)
+    return speckled(rng, pixels(picture), 0.035, cells=40)
+
+
 def _village(rng: np.random.Generator, horizon: Texture) -> Texture:
     height, width = horizon.shape[:2]
     picture = Image.fromarray(np.clip(horizon, 0, 255).astype(np.uint8))
     pen = ImageDraw.Draw(picture)
-    for _ in range(150):
+    for _ in range(230):
         x, base = rng.uniform(0, width), height * rng.uniform(0.015, 0.105)
         tall, wide = rng.uniform(14, 40), rng.uniform(12, 34)
         if rng.uniform() < 0.62:
