@@ -39,6 +39,7 @@ class Client:
         self.url = url.rstrip("/")
         # A proxy is asked only when the server is not on this machine: httpx reads NO_PROXY, but few set it for 127.0.0.1.
         local = httpx.URL(self.url).host in {"127.0.0.1", "localhost", "::1"}
+        self._has_answered = False
         self._http = httpx.Client(base_url=self.url, timeout=timeout_s, trust_env=not local)
 
     def __enter__(self) -> Self:
@@ -123,16 +124,19 @@ class Client:
             try:
                 return _checked(self._send(send))
             except SplatError as error:
-                if attempt == TRIES or not error.retryable:
+                # A server that never answered is not there: no use in knocking for seconds.
+                if attempt == TRIES or not error.retryable or not self._has_answered:
                     raise
                 time.sleep(FIRST_WAIT_S * 2 ** (attempt - 1))
         raise AssertionError("the loop returns or raises")
 
     def _send(self, send: Callable[[], httpx.Response]) -> httpx.Response:
         try:
-            return send()
+            response = send()
         except httpx.TransportError as error:
             raise _offline(self.url, error) from error
+        self._has_answered = True
+        return response
 
 
 def batches(photos: list[Path]) -> Iterator[list[Path]]:

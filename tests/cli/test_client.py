@@ -130,8 +130,8 @@ def test_post_without_a_key_is_sent_once(server):
     assert len(server.posts) == 1
 
 
-def test_a_server_that_is_not_there_is_named(monkeypatch):
-    monkeypatch.setattr(cli.client, "FIRST_WAIT_S", 0.01)
+def test_a_server_that_is_not_there_is_named_at_once(monkeypatch):
+    monkeypatch.setattr(cli.client, "FIRST_WAIT_S", 60.0)
     with Client("http://127.0.0.1:9") as client, pytest.raises(CapacityError) as caught:
         client.get("/v1/jobs")
     assert "http://127.0.0.1:9" in caught.value.detail

@@ -57,7 +57,7 @@ class Page:
         """Poll until the expression is truthy; its value."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            value = self.evaluate(expression)
+            value = self.evaluate(f"Promise.resolve({expression}).then((value) => (value instanceof Node ? true : value))")
             if value:
                 return value
             time.sleep(0.1)

@@ -76,6 +76,8 @@ export class Problem extends Error {
     readonly detail: string,
     readonly hint = "",
     readonly status = 0,
+    readonly code = "",
+    readonly errors: { name?: string; detail?: string }[] = [],
   ) {
     super(detail);
   }
@@ -84,8 +86,8 @@ export class Problem extends Error {
 /** The problem that a response's status and body tell. */
 export function toProblem(status: number, text: string): Problem {
   try {
-    const body = JSON.parse(text) as { title?: string; detail?: string; hint?: string };
-    return new Problem(body.title ?? `HTTP ${status}`, body.detail ?? "", body.hint ?? "", status);
+    const body = JSON.parse(text) as Partial<Pick<Problem, "title" | "detail" | "hint" | "code" | "errors">>;
+    return new Problem(body.title ?? `HTTP ${status}`, body.detail ?? "", body.hint ?? "", status, body.code ?? "", body.errors ?? []);
   } catch {
     return new Problem(`HTTP ${status}`, "The server gave an answer that this page cannot read.", "", status);
   }
@@ -116,15 +118,15 @@ export function post<T>(path: string, body: unknown, headers: Record<string, str
   return request<T>(path, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json", ...headers } });
 }
 
-/** Send one batch of photos; `onBytes` hears how many bytes have left. */
-export function sendPhotos(captureId: string, photos: File[], onBytes: (sent: number) => void): Promise<void> {
+/** Send one batch of photos and return what became of each; `onBytes` hears how many bytes have left. */
+export function sendPhotos(captureId: string, photos: File[], onBytes: (sent: number) => void): Promise<Photo[]> {
   return new Promise((resolve, reject) => {
     const form = new FormData();
     for (const photo of photos) form.append("files", photo, photo.name);
     const call = new XMLHttpRequest(); // fetch does not tell upload progress
     call.open("POST", `/v1/captures/${captureId}/photos`);
     call.upload.onprogress = (event) => onBytes(event.loaded);
-    call.onload = () => (call.status < 400 ? resolve() : reject(toProblem(call.status, call.responseText)));
+    call.onload = () => (call.status < 400 ? resolve((JSON.parse(call.responseText) as { photos: Photo[] }).photos) : reject(toProblem(call.status, call.responseText)));
     call.onerror = () => reject(OFFLINE);
     call.send(form);
   });

@@ -1,6 +1,6 @@
 /** The form that makes a scene: photos, preset, start. */
 
-import { asProblem, type Job, type Preset, post, request, sendPhotos } from "./api";
+import { asProblem, type Job, type Preset, Problem, post, request, sendPhotos } from "./api";
 import { button, make, progressBar } from "./dom";
 import { notice } from "./notice";
 import { filesOfDrop, type Picked, pick } from "./pick";
@@ -119,26 +119,41 @@ async function upload(photos: File[], preset: string, status: HTMLElement): Prom
   const words = make("span", { textContent: "Uploading …" });
   status.replaceChildren(bar, words);
   const capture = await post<{ id: string }>("/v1/captures", {});
+  const refused: string[] = [];
   let before = 0;
   for (const batch of batches(photos)) {
     const size = batch.reduce((sum, photo) => sum + photo.size, 0);
-    await sendPatiently(capture.id, batch, (sent) => {
+    const refusals = await sendPatiently(capture.id, batch, (sent) => {
       bar.value = (before + Math.min(sent, size)) / total;
       words.textContent = `${bytes(before + Math.min(sent, size))} of ${bytes(total)}`;
     });
     before += size;
+    refused.push(...refusals);
   }
-  return post<Job>("/v1/jobs", { capture_id: capture.id, preset }, { "Idempotency-Key": capture.id });
+  words.textContent = "Starting …";
+  return startJob(capture.id, preset, refused);
 }
 
-/** Send a batch; a broken line is tried again (a photo that arrived twice is stored once). */
-async function sendPatiently(captureId: string, batch: File[], onBytes: (sent: number) => void): Promise<void> {
+/** Start the job; if it cannot start because of refused photos, say which and why. */
+async function startJob(captureId: string, preset: string, refused: string[]): Promise<Job> {
+  try {
+    return await post<Job>("/v1/jobs", { capture_id: captureId, preset }, { "Idempotency-Key": captureId });
+  } catch (thrown) {
+    const problem = asProblem(thrown);
+    if (refused.length === 0) throw problem;
+    throw new Problem(problem.title, `${problem.detail}. Left out: ${refused.join("; ")}.`, problem.hint, problem.status);
+  }
+}
+
+/** Send a batch and return why some were refused; a broken line is tried again (a photo that arrives twice is stored once). */
+async function sendPatiently(captureId: string, batch: File[], onBytes: (sent: number) => void): Promise<string[]> {
   for (let attempt = 1; ; attempt++) {
     try {
-      await sendPhotos(captureId, batch, onBytes);
-      return;
+      const photos = await sendPhotos(captureId, batch, onBytes);
+      return photos.flatMap((photo) => photo.reject_reason ?? []);
     } catch (thrown) {
-      const { status } = asProblem(thrown);
+      const { status, code, errors } = asProblem(thrown);
+      if (code === "input.no_usable_photos") return errors.map((error) => error.detail ?? error.name ?? "");
       if (attempt === TRIES || (status >= 400 && status < 500)) throw thrown;
       await new Promise((resolve) => setTimeout(resolve, 1000 * attempt));
     }
