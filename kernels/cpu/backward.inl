@@ -89,7 +89,7 @@ static void backward(Frame *f, int64_t tile, void *scratch) {
         vf w = alpha * t;
         vf cg = fma(red, gr, fma(green, gg, blue * gb));
         p = fnma(w, cg, p);
-        t = t - w;
+        t = fnma(alpha, t, t);
         vf h = fnma(p, alpha * rcp(1.0f - alpha), w * cg);  // alpha * dloss/dalpha
         store(s->t + o, t);
         store(s->p + o, p);

@@ -38,7 +38,7 @@ static void contribution(Frame *f, int64_t tile, void *scratch) {
         vf u = fma(set1(e.l11), px, fma(set1(e.l21), py, set1(e.u0))), v = fma(set1(e.l22), py, set1(e.v0));
         vf alpha = alpha_from_log2(fnma(u, u, fnma(v, v, set1(e.lo))));
         vf w = alpha * t;
-        store(s->t + o, t - w);
+        store(s->t + o, fnma(alpha, t, t));
         sum = fma(w, load(s->p + o), sum);
         peak = vmax(peak, w);
         evaluated += LANES;

@@ -7,6 +7,7 @@ struct Entry {  // tile-local copy of a record; u = l11 px + l21 py + u0, v = l2
 struct ForwardScratch {
   Entry entry[ENTRIES];
   uint64_t bits[ENTRIES / 64][64];
+  float state[STATE];  // T, R, G, B by block
   uint8_t indices[ENTRIES + 64];
 };
 
@@ -24,9 +25,9 @@ INLINE void block_pixels(int block, int part, vf *px, vf *py) {
   *py = row + ((float)((block >> 3) * 4) + 0.5f - TILE / 2);
 }
 
-// Puts the background behind the tile's colours, in place, and copies what lies in the image. Pieces of four pixels go straight from one to
+// Puts the background behind the tile's colours, keeps them for the backward pass, and copies what lies in the image. Pieces of four pixels go straight from one to
 // the other: gathering whole lines first would load what narrower stores have just written, which stalls.
-INLINE void write_tile(const Frame *f, int tile_x, int tile_y, float *state) {
+INLINE void write_tile(const Frame *f, int tile_x, int tile_y, float *state, float *kept) {
   const int width = f->camera.width, height = f->camera.height;
   const int64_t plane = (int64_t)width * height;
   const int columns = width - tile_x * TILE < TILE ? width - tile_x * TILE : TILE;
@@ -34,8 +35,11 @@ INLINE void write_tile(const Frame *f, int tile_x, int tile_y, float *state) {
   const int64_t corner = (int64_t)(tile_y * TILE) * width + tile_x * TILE;
   for (int c = 0; c < 4; c++) {
     float *from = state + c * TILE_PIXELS;
-    if (c > 0)
-      for (int i = 0; i < TILE_PIXELS; i += LANES) store(from + i, fma(load(state + i), set1(f->background[c - 1]), load(from + i)));
+    for (int i = 0; i < TILE_PIXELS; i += LANES) {
+      vf v = load(from + i);
+      if (c > 0) store(from + i, v = fma(load(state + i), set1(f->background[c - 1]), v));
+      stream(kept + c * TILE_PIXELS + i, v);
+    }
     float *to = c > 0 ? f->image + (c - 1) * plane : f->transmittance;
     if (!to) continue;
     for (int y = 0; y < rows; y++) {
@@ -67,7 +71,7 @@ INLINE void blend(const Entry *e, vf px, vf py, vf *t, vf *r, vf *g, vf *b) {
   vf v = fma(set1(e->l22), py, set1(e->v0));
   vf alpha = alpha_from_log2(fnma(u, u, fnma(v, v, set1(e->lo))));
   vf w = alpha * *t;
-  *t = *t - w;
+  *t = fnma(alpha, *t, *t);  // one operation after another pair's, not two: this is the loop's only chain
   *r = fma(w, set1(e->r), *r);
   *g = fma(w, set1(e->g), *g);
   *b = fma(w, set1(e->b), *b);
@@ -78,7 +82,7 @@ static void forward(Frame *f, int64_t tile, void *scratch) {
   const int tile_x = (int)(tile % f->tiles_x), tile_y = (int)(tile / f->tiles_x);
   const float mid_x = (float)(tile_x * TILE + TILE / 2), mid_y = (float)(tile_y * TILE + TILE / 2);
   const uint64_t inside_mask = blocks_inside(f, tile_x, tile_y);
-  float *state = f->state + tile * STATE;
+  float *state = s->state;
   uint32_t *stops = f->stops + tile * BLOCKS * 4;
   const int64_t begin = f->tile_begin[tile], end = f->tile_begin[tile + 1];
   uint64_t running[PARTS];
@@ -137,5 +141,6 @@ static void forward(Frame *f, int64_t tile, void *scratch) {
       }
     }
   }
-  write_tile(f, tile_x, tile_y, state);
+  write_tile(f, tile_x, tile_y, state, f->state + tile * STATE);
+  stream_fence();
 }

@@ -9,6 +9,9 @@ INLINE vi iset1(int x) { return (vi)_mm256_set1_epi32(x); }
 INLINE vf zero() { return _mm256_setzero_ps(); }
 INLINE vf load(const float *p) { return _mm256_loadu_ps(p); }
 INLINE void store(float *p, vf v) { _mm256_storeu_ps(p, v); }
+// A store that need not be in the cache afterwards; p is aligned. Before other threads read it: stream_fence().
+INLINE void stream(float *p, vf v) { _mm256_stream_ps(p, v); }
+INLINE void stream_fence() { _mm_sfence(); }
 INLINE vf lane_index() { return _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7); }
 
 INLINE vm lt(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }

@@ -13,6 +13,9 @@ INLINE vf load(const float *p) {
   return v;
 }
 INLINE void store(float *p, vf v) { __builtin_memcpy(p, &v, sizeof v); }
+// A store that need not be in the cache afterwards; p is aligned. Before other threads read it: stream_fence().
+INLINE void stream(float *p, vf v) { store(p, v); }
+INLINE void stream_fence() {}
 INLINE vf lane_index() { return vf{0, 1, 2, 3}; }
 
 INLINE vm lt(vf a, vf b) { return a < b; }
