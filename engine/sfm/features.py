@@ -16,7 +16,8 @@ FULL_OCTAVE_BELOW = 1400
 OPENCV_FROM = 30
 # Guess of the focal length over the longer side without EXIF, COLMAP's own.
 FOCAL_GUESS = 1.2
-_MATCHES_AS_BATCH = 8
+# Photos a thread searches between two looks at the deadline.
+_PHOTOS_PER_THREAD = 4
 
 
 def create_database(context: Context, path: Path) -> None:
@@ -38,7 +39,7 @@ def extract(context: Context, database: Path, report: Report) -> None:
     done = 0
     for octave in (0, -1):
         names = [photo.name for photo in context.photos if _first_octave(photo) == octave]
-        size = _MATCHES_AS_BATCH * n_threads
+        size = _PHOTOS_PER_THREAD * n_threads
         for start in range(0, len(names), size):
             context.deadline.check("searching for features")
             batch = names[start : start + size]

@@ -1,5 +1,6 @@
 """From verified pairs to poses: four attempts, each only if the ones before left too many photos out (research/sfm.md B7)."""
 
+import itertools
 import shutil
 import tempfile
 import time
@@ -123,15 +124,29 @@ class Mapper:
         return self.context.deadline.remaining_s() <= 0
 
     def _incremental(self, database: Path, *, relaxed: bool) -> list[Any]:
-        found = pycolmap.incremental_mapping(database, self.context.images, self._empty_folder(), self._options(relaxed=relaxed))
+        found = pycolmap.incremental_mapping(
+            database, self.context.images, self._empty_folder(), self._options(relaxed=relaxed), next_image_callback=self._on_image()
+        )
         return [found[key] for key in sorted(found)]
+
+    def _on_image(self) -> Callable[[], None]:
+        """Count photos as they are placed: progress for the user, and a moment at which a stop request gets through."""
+        placed, n_photos, start = itertools.count(1), len(self.context.photos), 0.2 * len(self.attempts)
+
+        def on_image() -> None:
+            count = min(next(placed), n_photos)
+            self.report(start + 0.2 * count / n_photos, f"placing the cameras, step {count}")
+
+        return on_image
 
     def _continued(self, database: Path) -> list[Any]:
         folder = self._empty_folder()
         self.best.reconstruction.write(folder)
         options = self._options(relaxed=False)
         options.multiple_models = False
-        found = pycolmap.incremental_mapping(database, self.context.images, self._empty_folder(), options, input_path=folder)
+        found = pycolmap.incremental_mapping(
+            database, self.context.images, self._empty_folder(), options, input_path=folder, next_image_callback=self._on_image()
+        )
         return [found[key] for key in sorted(found)]
 
     def _options(self, *, relaxed: bool) -> pycolmap.IncrementalPipelineOptions:

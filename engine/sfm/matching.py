@@ -10,8 +10,8 @@ from engine.sfm.context import Context, Report
 from engine.sfm.pairs import Pairs
 from engine.sfm.sound import connected_groups
 
-# Each batch builds its search trees anew: large enough to make that cheap, small enough for progress and the deadline.
-_PAIRS_AS_BATCH = 400
+# Each batch reads its features anew: large enough to make that cheap, small enough for progress, stop requests and the deadline.
+_PAIRS_AS_BATCH = 100
 # A pair with fewer inliers does not count as verified (COLMAP's own limit).
 MIN_INLIERS = 15
 
