@@ -1,7 +1,5 @@
 """What surrounds every request: an id, refusal of foreign web pages and of oversized bodies, safe headers. Plain ASGI, no buffering."""
 
-from urllib.parse import urlsplit
-
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -49,8 +47,7 @@ class Surround:
     def refusal(self, method: str, headers: Headers) -> RequestError | None:
         """Return why a request may not come in: no key guards the loopback address, so no foreign web page may use it."""
         host = headers.get("host", "")
-        name = urlsplit(f"//{host}").hostname or "" if host.isprintable() and "[" not in host else host.rpartition(":")[0]
-        if not self.settings.allow_remote and not is_loopback(name):
+        if not self.settings.allow_remote and not is_loopback(without_port(host)):
             return RequestError(
                 "request.foreign_host",
                 "Unknown host",
@@ -61,6 +58,12 @@ class Surround:
         if origin is not None and method not in SAFE_METHODS and origin.partition("://")[2] != host:
             return RequestError("request.foreign_origin", "Foreign web page", f"a page of {origin[:100]!r} may not change things here")
         return None
+
+
+def without_port(host: str) -> str:
+    """Return the name or address in a Host header."""
+    name, colon, port = host.rpartition(":")
+    return name if colon and (not port or port.isdecimal()) and (":" not in name or name.endswith("]")) else host
 
 
 def limited(receive: Receive, max_bytes: int) -> Receive:

@@ -8,11 +8,11 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from api.errors import NoSpace, RangeNotSatisfiable, RequestError
+from api.errors import Conflict, NoSpace, RangeNotSatisfiable, RequestError
 from api.schemas import Problem
 from engine.errors import Cancelled, CapacityError, CaptureError, InputError, InternalError, SplatError
 
@@ -99,6 +99,15 @@ def on_database_error(request: Request, error: Exception) -> Response:
     return problem(request, 503, busy)
 
 
+def on_integrity_error(request: Request, error: Exception) -> Response:
+    """Answer when another request made the same thing at the same moment: asked again, it is found."""
+    log.info("%s %s: %s", request.method, request.url.path, error)
+    same = Conflict(
+        "conflict.same_moment", "Made at the same moment", "another request made the same thing just now", "Send the request again."
+    )
+    return problem(request, 409, same)
+
+
 def on_os_error(request: Request, error: Exception) -> Response:
     """Answer a full disk as such, any other system error as ours."""
     assert isinstance(error, OSError)
@@ -125,6 +134,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_validation_error)
     app.add_exception_handler(OperationalError, on_database_error)
+    app.add_exception_handler(IntegrityError, on_integrity_error)
     app.add_exception_handler(ClientDisconnect, on_disconnect)
     app.add_exception_handler(OSError, on_os_error)
     app.add_exception_handler(Exception, on_unexpected)

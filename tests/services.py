@@ -270,7 +270,7 @@ class Installation:
         """Serve the api from a thread of this process, over a real socket, and yield a client."""
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
-            server = uvicorn.Server(uvicorn.Config(create_app(self.settings), log_level="critical", timeout_graceful_shutdown=1))
+            server = uvicorn.Server(uvicorn.Config(create_app(self.settings), log_level="error", timeout_graceful_shutdown=1))
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
             thread.start()
             try:
@@ -286,11 +286,12 @@ class Installation:
 def installed(stack: Stack, folder: Path, **changes: object) -> Iterator[Installation]:
     """Make a fresh installation whose clocks are quick; in the end nothing of it runs."""
     made = install(stack, folder, **changes)
+    database_url = made.settings.database_url
     try:
         yield made
     finally:
         made.end_all()
-        stack.give_back(made.settings.database_url)
+        stack.give_back(database_url)
 
 
 def install(stack: Stack, folder: Path, **changes: object) -> Installation:

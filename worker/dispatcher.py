@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from api.db import Database, now, open_database
-from api.models import Asset, Capture, Job, JobEvent, new_id
+from api.models import Asset, Capture, Job, JobEvent, Photo, new_id
 from api.queue import publisher, send
 from api.services import idempotency, leases, system
 from api.services.jobs import TERMINAL
@@ -137,6 +137,7 @@ def sweep_deleted(dispatcher: Dispatcher) -> None:
     for capture_id in captures:
         dispatcher.storage.delete_prefix(f"captures/{capture_id}")
         with dispatcher.db.writing() as session:
+            session.execute(delete(Photo).where(Photo.capture_id == capture_id))
             session.execute(update(Capture).where(Capture.id == capture_id).values(swept_at=now(session)))
     for job_id in jobs:
         dispatcher.storage.delete_prefix(f"jobs/{job_id}")

@@ -1,6 +1,7 @@
 """One doorbell answered: claim the job, run its stage in a child, report, publish, hand on. Everything a worker does is here."""
 
 import contextlib
+import errno
 import json
 import logging
 import time
@@ -14,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 from api.models import Job
 from api.services import assets, jobs, leases
 from api.services.leases import Claim, Finished, LeaseLostError
-from engine.errors import Cancelled, InternalError, SplatError, from_dict
+from engine.errors import Cancelled, CapacityError, InternalError, SplatError, from_dict
 from engine.options import STAGES
 from engine.workspace import Workspace, read_stamp
 from worker import files, liveness
@@ -89,7 +90,7 @@ def settle(runtime: Runtime, claim: Claim, error: Exception, log_path: Path) -> 
     """Write why an attempt ended without a result."""
     if not isinstance(error, SplatError | WorkerStoppingError):
         log.error("job %s: %s broke", claim.job_id, claim.stage, exc_info=error)
-        error = InternalError("internal.worker_error", "The worker broke", f"{claim.stage}: {type(error).__name__}: {error}")
+        error = as_splat_error(claim.stage, error)
     try:
         with runtime.db.writing() as session:
             if isinstance(error, WorkerStoppingError):
@@ -105,6 +106,15 @@ def settle(runtime: Runtime, claim: Claim, error: Exception, log_path: Path) -> 
     log.info("job %s: %s ended, now %s", claim.job_id, claim.stage, state)
     if state in jobs.TERMINAL:
         put_away(runtime, claim, log_path)
+
+
+def as_splat_error(stage: str, error: Exception) -> SplatError:
+    """Return what a user should read of an error that the worker itself met."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return CapacityError(
+            "capacity.disk", "Disk full", f"{stage}: the worker's disk is full", "Free some space; the job goes on from there."
+        )
+    return InternalError("internal.worker_error", "The worker broke", f"{stage}: {type(error).__name__}: {error}")
 
 
 def put_away(runtime: Runtime, claim: Claim, log_path: Path) -> None:

@@ -194,7 +194,7 @@ def measure_heif(stream: BinaryIO) -> tuple[int, int]:
 
 
 def boxes(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Return the boxes of an ISO base media file, as far as they are whole."""
+    """Return the boxes of an ISO base media file, up to the first that is cut."""
     found, at = [], 0
     while at + 8 <= len(data):
         size, kind = struct.unpack(">I4s", data[at : at + 8])
@@ -203,8 +203,8 @@ def boxes(data: bytes) -> list[tuple[bytes, bytes]]:
             (size,) = struct.unpack(">Q", data[at + 8 : at + 16])
             start = at + 16
         end = len(data) if size == 0 else at + size
-        if end <= at + 7:
+        if end < start or end > len(data):
             break
-        found.append((kind, data[start : min(end, len(data))]))
+        found.append((kind, data[start:end]))
         at = end
     return found

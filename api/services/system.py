@@ -39,4 +39,4 @@ def forget_silent(session: Session) -> None:
 def jobs_by_state(session: Session) -> dict[str, int]:
     """Count the jobs in each state."""
     query = select(Job.state, func.count()).where(Job.deleted_at.is_(None)).group_by(Job.state)
-    return dict(session.execute(query).tuples().all())
+    return {row[0]: row[1] for row in session.execute(query)}
