@@ -58,10 +58,10 @@ def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[st
     with replacing_folder(workspace.assets) as folder:
         files = write_files(folder, device, scene, views, options, on_event)
         on_event(Progress(STAGE, 0.95, "Rendering the preview"))
-        write_json(folder / "cameras.json", describe_cameras(views))
         write_model(folder / "colmap.zip", workspace.sparse)
         shown = [each for each in views.photos if not each.is_held_out] or views.photos
         best = write_preview(folder / "preview.webp", scene.gaussians, [each.view for each in shown], device)
+        write_json(folder / "cameras.json", describe_cameras(views, shown[best].name))
     on_event(Progress(STAGE, 1.0, "Files written and checked"))
     return {**scene.stats, "files": files, "preview_photo": shown[best].name}
 
@@ -110,13 +110,14 @@ def write_files(folder: Path, device: Device, scene: Scene, views: Views, option
     return figures
 
 
-def describe_cameras(views: Views) -> list[dict[str, Any]]:
+def describe_cameras(views: Views, preview: str) -> list[dict[str, Any]]:
     """Return cameras.json: where each photo was taken from, in the frame of the files; OpenCV axes, pixels, pixel centres at .5.
 
     The list that 3DGS writes beside its PLY (``id`` to ``fy``, rotation and position of the camera in the world), so that tools which
-    know that file find what they look for; ``cam_from_world``, the principal point and ``held_out`` are ours.
+    know that file find what they look for; ``cam_from_world``, the principal point, ``held_out`` and ``preview`` (the
+    best first view) are ours.
     """
-    return [_describe_camera(index, each) for index, each in enumerate(views.photos)]
+    return [{**_describe_camera(index, each), "preview": each.name == preview} for index, each in enumerate(views.photos)]
 
 
 def _describe_camera(index: int, photo: NamedView) -> dict[str, Any]:

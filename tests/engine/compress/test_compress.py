@@ -81,6 +81,7 @@ def test_cameras_json_says_where_each_photo_was(finished):
     cameras = json.loads((finished[0].assets / "cameras.json").read_text())
     truth = ring_of_cameras()
     assert [each["img_name"] for each in cameras] == [image.name for image in truth.images]
+    assert [each["name"] for each in cameras if each["preview"]] == [finished[1]["preview_photo"]]
     assert [each["held_out"] for each in cameras] == [index % 4 == 0 for index in range(9)]
     for each, image in zip(cameras, truth.images, strict=True):
         assert np.allclose(each["cam_from_world"], image.cam_from_world)
