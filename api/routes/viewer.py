@@ -1,8 +1,9 @@
 """The pages: the start page, a scene's viewer, and the files they load. Built by ``make web`` into ``api/static``."""
 
+import mimetypes
 from pathlib import Path
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 
 from api.errors import NotFound
@@ -50,14 +51,23 @@ def viewer_page(job_id: str) -> FileResponse:
 
 
 @router.api_route("/static/{path:path}", methods=["GET", "HEAD"])
-def static_file(path: str) -> FileResponse:
+def static_file(request: Request, path: str) -> FileResponse:
     """Return a file of the pages. Names under ``assets/`` carry a hash of their content and never change."""
     # Looked up among what is there, so that no spelling of a path leads anywhere else.
-    found = {file.relative_to(STATIC).as_posix(): file for file in STATIC.rglob("*") if file.is_file()}.get(path)
+    there = {file.relative_to(STATIC).as_posix(): file for file in STATIC.rglob("*") if file.is_file()}
+    found = there.get(path)
     if found is None:
         raise NotFound.named("page", path)
     lasting = found.parent.name == "assets"
-    return FileResponse(found, headers={"Cache-Control": f"public, max-age={YEAR_S}, immutable" if lasting else "no-cache"})
+    headers = {"Cache-Control": f"public, max-age={YEAR_S}, immutable" if lasting else "no-cache"}
+    packed = there.get(f"{path}.gz")
+    if packed is None:
+        return FileResponse(found, headers=headers)
+    headers["Vary"] = "Accept-Encoding"
+    if "gzip" not in request.headers.get("accept-encoding", ""):
+        return FileResponse(found, headers=headers)
+    headers["Content-Encoding"] = "gzip"
+    return FileResponse(packed, headers=headers, media_type=mimetypes.guess_type(found.name)[0])
 
 
 def _page(name: str) -> FileResponse:

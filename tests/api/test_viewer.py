@@ -1,6 +1,7 @@
 """The routes of the pages: what they answer, and under which policy."""
 
 import asyncio
+import gzip
 import re
 from pathlib import Path
 
@@ -18,10 +19,10 @@ class Browser:
     def __init__(self, data_dir: Path) -> None:
         self._app = create_app(Settings(data_dir=data_dir))
 
-    def ask(self, method: str, path: str) -> httpx.Response:
+    def ask(self, method: str, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
         async def send() -> httpx.Response:
             async with httpx.AsyncClient(transport=httpx.ASGITransport(self._app), base_url="http://127.0.0.1") as client:
-                return await client.request(method, path)
+                return await client.request(method, path, headers=headers)
 
         return asyncio.run(send())
 
@@ -73,6 +74,16 @@ def test_what_is_no_page_file_is_a_plain_404(browser, path):
     answer = browser.get(f"/static/{path}")
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(("accepted", "encoding"), [("gzip, br", "gzip"), ("identity", None)])
+def test_large_files_are_sent_packed_to_browsers_that_take_it(browser, pages, accepted, encoding):
+    (pages / "assets" / "index-Ab12.js.gz").write_bytes(gzip.compress(b"this is assets/index-Ab12.js"))
+    answer = browser.ask("GET", "/static/assets/index-Ab12.js", {"Accept-Encoding": accepted})
+    assert answer.headers.get("content-encoding") == encoding
+    assert answer.headers["vary"] == "Accept-Encoding"
+    assert "javascript" in answer.headers["content-type"]
+    assert answer.text == "this is assets/index-Ab12.js"
 
 
 @pytest.mark.parametrize("path", ["/", "/jobs/some-id/view"])

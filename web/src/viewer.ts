@@ -11,6 +11,7 @@ import { notice } from "./notice";
 import "./style.css";
 
 const WAIT_FOR_PICTURE_MS = 60_000;
+const ROOM_FOR_HELP_PX = 1200;
 
 function jobIdOfPage(): string {
   const match = /^\/jobs\/([^/]+)\/view/.exec(location.pathname);
@@ -70,8 +71,19 @@ function keepEvents(root: HTMLElement): void {
   }
 }
 
+/** In a small window the viewer's help panel would cover the scene: it starts closed there, behind its button. */
+function keepHelpOutOfTheWay(): void {
+  const key = "controlsPanelOpen"; // the viewer's own
+  try {
+    if (window.innerWidth < ROOM_FOR_HELP_PX && localStorage.getItem(key) === null) localStorage.setItem(key, "false");
+  } catch {
+    // Storage is off in this browser: the panel is open, as the viewer wants it.
+  }
+}
+
 async function run(): Promise<void> {
   const message = byId("message");
+  keepHelpOutOfTheWay();
   try {
     const id = jobIdOfPage();
     await open(id);
