@@ -10,7 +10,7 @@ import torch
 from PIL import Image as PillowImage
 
 from engine.errors import Cancelled, CaptureError, InputError
-from engine.events import Checkpointed, OnEvent, Progress
+from engine.events import Checkpointed, OnEvent, Progress, Warned
 from engine.formats.ply import write_ply
 from engine.gaussians import from_rows
 from engine.options import RunOptions, TrainOptions
@@ -22,12 +22,14 @@ from engine.train.density import add_noise, refine
 from engine.train.evaluate import evaluate, mean_of, psnr_db
 from engine.train.init import camera_extent, gaussians_from_points
 from engine.train.schedule import Recipe, Scale, StepPlan, plan
+from engine.train.shell import SHARE_OF_BUDGET, shell_radius, shell_rows
 from engine.train.step import Buffers, Example, TrainState, train_step
 from engine.train.views import PhotoCache, Split, ViewSampler, at_level, load_split
 from engine.workspace import Workspace, hash_json, read_stamp, replacing, write_json
 from kernels.step import Device, LossValues
 
 REPORT_S = 0.5  # seconds between progress events
+THIN_PSNR_DB = 17.0  # below, a result is worth a word of warning
 PREVIEW_SIDE = 480  # pixels
 RECIPE = Recipe()
 
@@ -59,10 +61,15 @@ def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[st
     if not split.train:
         raise InputError("input.too_few_photos", "Too few photos", "no photo is left to train on", "Add photos, or hold none out.")
     workspace.train.mkdir(exist_ok=True)
-    saved = first_checkpoint(device, scene, workspace, options)
-    resumed_from = saved.state.step
-    extent = camera_extent(np.stack([image.centre_in_world for image in scene.images]))
     photos = PhotoCache(split.train)
+    centres = np.stack([image.centre_in_world for image in scene.images])
+    extent = camera_extent(centres)
+    saved = load_checkpoint(workspace, options)
+    if saved is None:
+        generator = torch.Generator().manual_seed(options.seed)
+        rows = first_rows(device, scene, split, photos, options.train, generator)
+        saved = Checkpoint(run_key(workspace, options), TrainState.fresh(rows, generator), [], len(rows), 0.0)
+    resumed_from = saved.state.step
     setup = Setup(device, split, photos, extent, saved.n_start, RECIPE, options.train, saved.key, workspace.train, on_event)
     spent = optimise(setup, saved)
     stats = finish(setup, saved.state)
@@ -70,20 +77,27 @@ def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[st
     return {**stats, **spent, "resumed_from_step": resumed_from}
 
 
-def first_checkpoint(device: Device, scene: Reconstruction, workspace: Workspace, options: RunOptions) -> Checkpoint:
-    """Return where to begin: the last checkpoint that fits, or a fresh state."""
-    key = run_key(workspace, options)
-    saved = checkpoints.load_latest(workspace.train, key)
-    if saved is not None:
-        return saved
-    checkpoints.clear(workspace.train)
-    generator = torch.Generator().manual_seed(options.seed)
-    rows = gaussians_from_points(scene, device, options.train.max_gaussians, generator)
+def load_checkpoint(workspace: Workspace, options: RunOptions) -> Checkpoint | None:
+    """Return the last checkpoint that fits; remove those that belong to other options or photos."""
+    saved = checkpoints.load_latest(workspace.train, run_key(workspace, options))
+    if saved is None:
+        checkpoints.clear(workspace.train)
+    return saved
+
+
+def first_rows(
+    device: Device, scene: Reconstruction, split: Split, photos: PhotoCache, options: TrainOptions, generator: torch.Generator
+) -> torch.Tensor:
+    """Return the gaussians to start from: one a sparse point, and a shell far behind them, [N, 64]."""
+    centres = np.stack([image.centre_in_world for image in scene.images])
+    centre, n_shell = centres.mean(axis=0), int(SHARE_OF_BUDGET * options.max_gaussians)
+    rows = gaussians_from_points(scene, device, options.max_gaussians - n_shell, generator)
     if len(rows) == 0:
         raise CaptureError(
             "capture.no_points", "No points", "the reconstruction has no 3D points to start from", "Take photos with more overlap."
         )
-    return Checkpoint(key, TrainState.fresh(rows, generator), [], len(rows), 0.0)
+    radius = shell_radius(scene.points.xyz, centre, camera_extent(centres))
+    return torch.cat([rows, shell_rows(split.train, photos, centre, radius, n_shell)])
 
 
 def run_key(workspace: Workspace, options: RunOptions) -> str:
@@ -208,6 +222,9 @@ def finish(setup: Setup, state: TrainState) -> dict[str, Any]:
             f"PSNR is {psnr:.1f} dB, below the floor of {setup.options.min_psnr_db:.1f} dB; worst: {worst}",
             "The camera positions are probably wrong. Take sharper photos with more overlap and nothing that moves.",
         )
+    if psnr < THIN_PSNR_DB:
+        detail = f"photos that were kept out are matched with only {psnr:.1f} dB; views between your photos will look blurred"
+        setup.on_event(Warned("train", "photo.sparse", f"{detail}. More photos, closer together, would help.", {"psnr_db": round(psnr, 2)}))
     with replacing(setup.folder / "gaussians.ply") as aside:
         write_ply(aside, from_rows(state.rows.numpy(), setup.options.sh_degree))
     write_preview(setup, state)
@@ -220,5 +237,5 @@ def finish(setup: Setup, state: TrainState) -> dict[str, Any]:
         "psnr_db": round(psnr, 3),
         "ssim": round(ssim, 4),
         "steps": state.step,
-        "kernel": setup.device.name,
+        "kernel": setup.device.info().name,
     }
