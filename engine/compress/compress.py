@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-from engine.compress.gate import check_finite_share, check_geometry
+from engine.compress.gate import REACH, check_finite_share, check_geometry
 from engine.compress.order import morton_order
-from engine.compress.prune import Contribution, finite_rows, measure_contribution, prune
+from engine.compress.prune import Contribution, finite_rows, measure_contribution, prune, pull_in
 from engine.compress.verify import Reference
 from engine.compress.views import NamedView, Views, load_views
-from engine.compress.write import TARGET_DB, SogChoice, write_asset
+from engine.compress.write import TARGET_DB, SogChoice, read_back, write_asset
 from engine.errors import InternalError
 from engine.events import OnEvent, Progress, Warned
 from engine.formats.archive import write_stored_zip
@@ -54,7 +54,7 @@ def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[st
         raise InternalError("internal.missing_artefact", "Missing file", "train/gaussians.ply is missing; run the train stage")
     device = Device(n_threads=options.threads)
     views = load_views(workspace.undistorted, options.train)
-    scene = reduce_scene(device, read_ply(trained), views, options.compress.prune_share, on_event)
+    scene = reduce_scene(device, read_back(read_ply, trained), views, options.compress.prune_share, on_event)
     with replacing_folder(workspace.assets) as folder:
         files = write_files(folder, device, scene, views, options, on_event)
         on_event(Progress(STAGE, 0.95, "Rendering the preview"))
@@ -81,12 +81,14 @@ def reduce_scene(device: Device, trained: Gaussians, views: Views, share: float,
     pruned = prune(device, whole, contribution, views.extent, share)
     kept = whole.select(pruned.kept)
     reach = check_geometry(kept, views)
+    kept, n_far = pull_in(kept, views.centre, REACH * views.extent)
     loss = Reference.of(whole, views.measured, device).psnr_db(kept)
     order = morton_order(kept.means)
     stats = {
         "n_trained": len(trained),
         "n_gaussians": len(kept),
         "dropped": {"not_finite": n_broken, **pruned.dropped},
+        "pulled_in": n_far,
         "prune_psnr_db": round(loss, 2),
         **reach,
     }

@@ -1,7 +1,7 @@
 """Dropping gaussians that give nothing, or least, to the photos."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ import torch
 from engine.formats.quantize import sigmoid
 from engine.gaussians import Gaussians, to_rows
 from engine.render import render_rows
-from engine.scene import PinholeView
+from engine.scene import Array, PinholeView
 from kernels.step import Device
 
 MIN_OPACITY = 1 / 255  # the renderers skip what is fainter
@@ -79,6 +79,20 @@ def prune(device: Device, gaussians: Gaussians, contribution: Contribution, exte
     kept = np.sort(kept[order[n_least:]])
     dropped = {"unseen": int(unseen.sum()), "faint": int(faint.sum()), "haze": int(haze.sum()), "least": n_least}
     return Pruned(kept, Contribution(contribution.sums[kept], contribution.peaks[kept]), dropped)
+
+
+def pull_in(gaussians: Gaussians, centre: Array, limit: float) -> tuple[Gaussians, int]:
+    """Return the gaussians with those beyond ``limit`` of ``centre`` moved there and shrunk alike, and how many those were.
+
+    Seen from near the centre the picture stays the same. A few gaussians far out in the sky would otherwise cost all others their
+    precision: fixed-point formats share their bits between the nearest and the farthest.
+    """
+    offset = gaussians.means.astype(np.float64) - centre
+    distance = np.linalg.norm(offset, axis=1)
+    far = distance > limit
+    factor = np.where(far, limit / np.where(far, distance, 1.0), 1.0)[:, None]
+    means = np.where(far[:, None], centre + offset * factor, gaussians.means).astype(np.float32)
+    return replace(gaussians, means=means, log_scales=(gaussians.log_scales + np.log(factor)).astype(np.float32)), int(far.sum())
 
 
 def _lone_giants(device: Device, gaussians: Gaussians, extent: float) -> Mask:

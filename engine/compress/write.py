@@ -1,5 +1,6 @@
 """Writing the asked formats, each read back and checked before it counts."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.compress.verify import Reference, check_decoded
+from engine.errors import InputError, InternalError
 from engine.formats import ply, sog, splat, spz
 from engine.gaussians import Gaussians
 
@@ -34,14 +36,22 @@ def write_asset(path: Path, kind: str, reference: Reference, choice: SogChoice) 
         return _write_sog(path, reference, choice)
     if kind == "ply":
         ply.write_ply(path, reference.gaussians)
-        check_decoded(path.name, reference.gaussians, ply.read_ply(path), None)
+        check_decoded(path.name, reference.gaussians, read_back(ply.read_ply, path), None)
         return {"bytes": path.stat().st_size}
     if kind == "spz":
         return _write_spz(path, reference)
     splat.write_splat(path, reference.gaussians)
-    decoded = splat.read_splat(path)
+    decoded = read_back(splat.read_splat, path)
     check_decoded(path.name, reference.gaussians, decoded, splat.error_bounds(reference.gaussians))
     return _figures(path, reference, decoded)
+
+
+def read_back(read: Callable[[Path], Gaussians], path: Path) -> Gaussians:
+    """Return what a file of ours holds; that it cannot be read is not the user's fault, so it is an ``InternalError``."""
+    try:
+        return read(path)
+    except InputError as error:
+        raise InternalError("internal.bad_asset", "A file is not what was written", error.detail, "Run the stage again.") from error
 
 
 def _figures(path: Path, reference: Reference, decoded: Gaussians) -> dict[str, Any]:
@@ -52,7 +62,7 @@ def _write_spz(path: Path, reference: Reference) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for bits in SPZ_BITS:
         spz.write_spz(path, reference.gaussians, bits)
-        decoded = spz.read_spz(path)
+        decoded = read_back(spz.read_spz, path)
         check_decoded(path.name, reference.gaussians, decoded, spz.error_bounds(reference.gaussians, bits))
         figures = {**_figures(path, reference, decoded), "sh_bits": [bits.first, bits.rest]}
         if figures["self_psnr_db"] >= TARGET_DB or not reference.gaussians.sh_degree:
@@ -65,7 +75,7 @@ def _write_sog(path: Path, reference: Reference, choice: SogChoice) -> dict[str,
     figures: dict[str, Any] = {}
     for palette in palettes_to_try(reference.gaussians, choice.palette):
         sog.write_sog(path, reference.gaussians, sog.SogOptions(palette, choice.weights, choice.seed))
-        decoded = sog.read_sog(path)
+        decoded = read_back(sog.read_sog, path)
         check_decoded(path.name, reference.gaussians, decoded, bounds)
         figures = {**_figures(path, reference, decoded), "palette": palette if reference.gaussians.sh_degree else 0}
         if figures["self_psnr_db"] >= TARGET_DB:

@@ -192,6 +192,14 @@ def test_stopping_in_the_middle_leaves_no_half_written_folder(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sparse", "train", "undistorted"]
 
 
+def test_a_damaged_training_result_is_our_fault(tmp_path):
+    workspace = make_workspace(tmp_path, ball_and_floor(100))
+    trained = workspace.train / "gaussians.ply"
+    trained.write_bytes(trained.read_bytes()[:-1])
+    with pytest.raises(InternalError, match=r"gaussians\.ply"):
+        run(workspace, OPTIONS, ignore)
+
+
 def test_a_missing_training_result_is_named(tmp_path):
     workspace = make_workspace(tmp_path, ball_and_floor(100))
     (workspace.train / "gaussians.ply").unlink()

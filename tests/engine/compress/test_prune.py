@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from engine.compress.prune import Contribution, finite_rows, measure_contribution, prune
+from engine.compress.prune import Contribution, finite_rows, measure_contribution, prune, pull_in
+from engine.compress.verify import Reference
 from engine.gaussians import Gaussians
 from kernels.step import Device
 from tests.engine.compress.worlds import ball_and_floor, ring_of_cameras, views_of
@@ -76,6 +77,22 @@ def test_nothing_at_all_is_left_when_nothing_is_seen(device):
     scene = ball_and_floor(30)
     zeros = np.zeros(30, np.float32)
     assert len(prune(device, scene, Contribution(zeros, zeros), 4.0, 0.05).kept) == 0
+
+
+def test_far_gaussians_are_pulled_in_without_changing_the_picture(device):
+    scene = ball_and_floor(300)
+    scene.means[:40] *= 5000.0 / np.linalg.norm(scene.means[:40], axis=1, keepdims=True)
+    scene.log_scales[:40] += np.log(2500.0)
+    views = views_of(ring_of_cameras())
+    pulled, n_far = pull_in(scene, np.zeros(3), 400.0)
+    assert n_far == 40
+    assert np.linalg.norm(pulled.means, axis=1).max() < 400.1
+    assert np.array_equal(pulled.means[40:], scene.means[40:])
+    assert np.array_equal(pulled.log_scales[40:], scene.log_scales[40:])
+    reference = Reference.of(scene, views, device)
+    assert max(picture.max() for picture in reference.pictures) > 0.2
+    assert reference.psnr_db(pulled) > 35
+    assert reference.psnr_db(scene.select(np.arange(40, 300))) < 30
 
 
 def test_rows_with_values_that_are_no_numbers_are_found():
