@@ -119,6 +119,13 @@ def test_api_image_installs_the_projects_dependencies_but_the_engines():
     assert wanted >= ENGINE_ONLY
 
 
+def test_the_wheel_takes_the_pages_although_git_ignores_them():
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["scikit-build"]
+    assert "api/static/" in (ROOT / ".gitignore").read_text().splitlines()
+    assert "api/static/**" in build["sdist"]["include"]
+    assert "COPY --from=web /src/api/static api/static" in (ROOT / "docker" / "api.Dockerfile").read_text()
+
+
 def test_constraints_pin_everything_that_the_api_image_installs():
     pinned = {requirement(line) for line in (ROOT / "constraints.txt").read_text().lower().splitlines()}
     lines = (ROOT / "docker" / "api-requirements.txt").read_text().splitlines()
