@@ -11,7 +11,6 @@ from kernels.step import CameraParams
 from kernels.tensors import GaussianTensors, from_rows, to_rows
 
 WIDTH, HEIGHT = 53, 37  # odd, and more than one 32-pixel tile each way
-SCENES = ("random", "dense", "huge", "near", "needles", "solid", "crowded")
 GROUPS = {
     "means": slice(0, 3),
     "log_scales": slice(3, 6),
@@ -67,36 +66,50 @@ def camera_at(position: tuple[float, float, float], width: int = WIDTH, height: 
     return CameraParams(tuple(pose), focal, focal * 1.125, width * 0.5 + 1.25, height * 0.5 - 0.75, width, height, 0.0625, 100.0)
 
 
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the gaussians of a scene type are drawn from, uniformly."""
+
+    n: int
+    depths: Range = (1.5, 6.0)
+    spread: float = 0.7  # |x/z| and |y/z| up to this; the view ends at about 0.55
+    log_scales: tuple[Range, Range, Range] = ((-4.5, -1.2),) * 3
+    logits: Range = (-6.5, 6.0)  # from too faint to draw to clamped
+
+
+KINDS = {
+    "random": Kind(150),
+    "dense": Kind(600, log_scales=((-4.5, -3.2),) * 3),
+    "huge": Kind(30, spread=1.4, log_scales=((0.3, 1.5),) * 3, logits=(-4.0, -0.5)),  # many centres beyond the Jacobian's clamp
+    "near": Kind(600, depths=(-1.5, 0.6), spread=1.4, log_scales=((-5.0, -2.0),) * 3),  # on both sides of the near plane and the camera
+    "needles": Kind(80, log_scales=((-1.0, 0.3), (-6.5, -5.0), (-6.5, -5.0))),
+    "solid": Kind(60, log_scales=((-1.5, 0.0),) * 3, logits=(0.0, 6.0)),  # pixels stop after a few gaussians
+    "crowded": Kind(700, spread=0.25, log_scales=((-4.5, -3.2),) * 3, logits=(-5.0, -2.0)),  # more than one piece of a tile's list
+    "fog": Kind(420, spread=0.5, log_scales=((-0.5, 0.7),) * 3, logits=(-3.3, -2.5)),  # pixels stop after hundreds
+}
+SCENES = tuple(KINDS)
+
+
 def scene_rows(name: str, n: int, generator: torch.Generator, camera: CameraParams) -> torch.Tensor:
-    """Return the rows of a scene type; means are placed in camera axes, then moved to the world."""
+    """Return ``n`` rows of a scene type; means are placed in camera axes, then moved to the world."""
+    kind = KINDS[name]
 
-    def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
-        return low + (high - low) * torch.rand(*shape, generator=generator, dtype=torch.float64)
+    def uniform(bounds: Range, *shape: int) -> torch.Tensor:
+        return bounds[0] + (bounds[1] - bounds[0]) * torch.rand(*shape, generator=generator, dtype=torch.float64)
 
-    depths = uniform(-1.5, 0.6, n) if name == "near" else uniform(1.5, 6, n)
-    spread = uniform(-0.7, 0.7, n, 2) * {"near": 2.0, "huge": 2.0, "crowded": 0.25}.get(name, 1.0)
-    in_camera = torch.cat([spread * depths[:, None].abs(), depths[:, None]], dim=1)
+    depths = uniform(kind.depths, n)
+    ratios = uniform((-kind.spread, kind.spread), n, 2)
+    in_camera = torch.cat([ratios * depths[:, None].abs(), depths[:, None]], dim=1)
     pose = torch.tensor(camera.cam_from_world, dtype=torch.float64).reshape(3, 4)
     means = (in_camera - pose[:, 3]) @ torch.linalg.inv(pose[:, :3]).T
-    scales = {
-        "random": uniform(-4.5, -1.2, n, 3),
-        "dense": uniform(-4.5, -3.2, n, 3),
-        "huge": uniform(0.3, 1.5, n, 3),
-        "near": uniform(-5.0, -2.0, n, 3),
-        "solid": uniform(-1.5, 0.0, n, 3),
-        "crowded": uniform(-4.5, -3.2, n, 3),
-        "needles": torch.stack([uniform(-1.0, 0.3, n), uniform(-6.5, -5, n), uniform(-6.5, -5, n)], dim=1),
-    }[name]
-    logits = {"huge": uniform(-4.0, -0.5, n), "solid": uniform(0.0, 6.0, n), "crowded": uniform(-5.0, -2.0, n)}.get(
-        name, uniform(-6.5, 6.0, n)
-    )
+    log_scales = torch.stack([uniform(bounds, n) for bounds in kind.log_scales], dim=1)
     sh = 0.25 * torch.randn(n, 16, 3, generator=generator, dtype=torch.float64)
-    sh[:, 0] = uniform(-1.5, 2.5, n, 3)
-    quats = torch.randn(n, 4, generator=generator, dtype=torch.float64) * uniform(0.3, 3.0, n, 1)
-    return to_rows(GaussianTensors(means, scales, quats, logits, sh)).float()
-
-
-COUNTS = {"random": 150, "dense": 900, "huge": 30, "near": 600, "needles": 80, "solid": 60, "crowded": 700}
+    sh[:, 0] = uniform((-1.5, 2.5), n, 3)
+    quats = torch.randn(n, 4, generator=generator, dtype=torch.float64) * uniform((0.3, 3.0), n, 1)
+    return to_rows(GaussianTensors(means, log_scales, quats, uniform(kind.logits, n), sh)).float()
 
 
 @functools.cache
@@ -104,7 +117,7 @@ def scene(name: str) -> Scene:
     """Return the scene of that name."""
     generator = torch.Generator().manual_seed(7 + SCENES.index(name))
     camera = camera_at((0.4, -0.3, 0.2))
-    rows = scene_rows(name, COUNTS[name], generator, camera)
+    rows = scene_rows(name, KINDS[name].n, generator, camera)
     return Scene(name, rows, camera, (0.2, 0.5, 0.8), 3)
 
 

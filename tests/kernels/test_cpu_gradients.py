@@ -1,3 +1,5 @@
+import functools
+
 import pytest
 import torch
 
@@ -6,8 +8,8 @@ from kernels.step import Device
 from kernels.tensors import SPARE, from_rows
 from tests.kernels.scenes import GROUPS, SCENES, Scene, answer, answer_for, degree_scene, relative_error, scene, sized_scene
 
-# Largest difference as a share of the group's largest gradient. Measured 1.5e-5 (log-scales of needles), elsewhere 1e-6 to 8e-6; sums of
-# float32 over pixels cancel. A wrong lane or a missing term shows as 1e-2 or more.
+# Largest difference as a share of the group's largest gradient. Measured 1e-6 to 1e-5 over these scenes (in 950 random ones: 1e-3 for the
+# log-scales of a few needles, where float32 cancels, 2e-4 for colours in all others). A wrong lane or a missing term shows as 1e-3 or more.
 GRADIENT_TOLERANCE = 5e-5
 
 
@@ -38,7 +40,7 @@ def test_the_typical_gaussians_gradient_is_right_too(device: Device, name: str) 
     for group, columns in GROUPS.items():
         expected = truth.grad_rows[truth.must_see][:, columns]
         error = (grad_rows[truth.must_see][:, columns] - expected).norm(dim=1) / expected.norm(dim=1).clamp(min=1e-6)
-        assert float(error.median()) < 1e-4, group  # measured 2e-5: small gradients cancel more
+        assert float(error.median()) < 3e-4, group  # measured 1e-4 behind hundreds of layers of fog, 5e-5 elsewhere
 
 
 @pytest.mark.parametrize("name", SCENES)
@@ -77,16 +79,26 @@ def test_without_a_transmittance_gradient_it_counts_as_zero(device: Device) -> N
     assert torch.equal(absent, zero)
 
 
-def test_gradients_of_stopped_pixels_are_as_small_as_what_was_left(device: Device, generator: torch.Generator) -> None:
-    """At pixels that stop early a kernel may go on for a while: its gradient lies near those of stopping at 1e-4 and at 0."""
-    subject, truth = scene("solid"), answer("solid")
-    grad_image = torch.randn(truth.image.shape, generator=generator) * truth.saturated
+@functools.cache
+def saturated_gradient(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a gradient of the image at stopped pixels only, and what the reference makes of it when nothing ever stops."""
+    subject, truth = scene(name), answer(name)
+    grad_image = torch.randn(truth.image.shape, generator=torch.Generator().manual_seed(5)) * truth.saturated
     rows = subject.rows.double().requires_grad_(True)
     image, _ = reference.rasterize(reference.project(from_rows(rows, 3), subject.camera), subject.camera, subject.background, 0.0)
     (image * grad_image).sum().backward()
-    grad_rows = library_gradient(device, subject, grad_image)
+    assert rows.grad is not None
+    return grad_image, rows.grad
+
+
+@pytest.mark.parametrize("name", ["solid", "fog"])
+def test_gradients_of_stopped_pixels_are_right_but_for_what_was_left(device: Device, name: str) -> None:
+    grad_image, expected = saturated_gradient(name)
+    assert float(answer(name).saturated.double().mean()) > 0.1
+    grad_rows = library_gradient(device, scene(name), grad_image)
     for group in ("means", "log_scales", "quats", "opacity", "sh_dc"):
-        assert relative_error(grad_rows[:, GROUPS[group]], rows.grad[:, GROUPS[group]]) < 5e-3, group
+        # Measured 4e-4: what lies behind the stop weighs less than 1e-4, but the largest gradients are of little weight themselves.
+        assert relative_error(grad_rows[:, GROUPS[group]], expected[:, GROUPS[group]]) < 2e-3, group
 
 
 def test_backward_may_be_called_twice_after_one_forward(device: Device) -> None:
@@ -97,16 +109,35 @@ def test_backward_may_be_called_twice_after_one_forward(device: Device) -> None:
     assert torch.equal(again, first)
 
 
-def test_a_step_against_the_gradient_lowers_the_value_by_its_length(device: Device) -> None:
-    """The library's gradient predicts the library's own image: a check that needs no reference."""
+@pytest.mark.parametrize("name", SCENES)
+def test_backward_counts_exactly_the_pairs_that_forward_counted(device: Device, name: str) -> None:
+    """An image is linear in its colours: Σ colour · dimage/dcolour + transmittance · background is the image again, stops and all."""
+    subject = scene(name)
+    rows = subject.rows.clone()
+    rows[:, 11:14] = rows[:, 11:14].abs()
+    image, transmittance, grad_rows = torch.empty(3, 37, 53), torch.empty(37, 53), torch.empty_like(rows)
+    device.forward(rows, subject.camera, 0, subject.background, image, transmittance)
+    device.backward(rows, torch.ones_like(image), grad_rows)
+    constant = 0.28209479177387814
+    foreground = ((rows[:, 11:14].double() * constant + 0.5) * grad_rows[:, 11:14].double() / constant).sum(0)
+    again = foreground + transmittance.double().sum() * torch.tensor(subject.background, dtype=torch.float64)
+    # Measured 2e-7 (float32 sums); leaving out the last pair of each block that stopped shows as 1e-5.
+    torch.testing.assert_close(again, image.double().sum(dim=(1, 2)), rtol=1e-6, atol=0)
+
+
+def test_the_gradient_predicts_how_the_librarys_own_image_changes(device: Device) -> None:
+    """A check that needs no reference: geometry alone moves, by so little that few pairs cross the cut."""
     subject, truth = scene("huge"), answer("huge")
     grad_rows = library_gradient(device, subject, truth.grad_image)
+    direction = torch.zeros_like(grad_rows)
+    direction[:, 0:11] = grad_rows[:, 0:11] / grad_rows[:, 0:11].norm()
 
     def value(rows: torch.Tensor) -> float:
         image = torch.empty_like(truth.grad_image)
         device.forward(rows, subject.camera, subject.sh_degree, subject.background, image)
         return float((image.double() * truth.grad_image).sum())
 
-    step = 2e-3 / float(grad_rows.double().norm())
-    change = value(subject.rows + step * grad_rows) - value(subject.rows - step * grad_rows)
-    assert change == pytest.approx(2 * step * float(grad_rows.double().norm()) ** 2, rel=0.02)
+    step = 1e-3
+    change = value(subject.rows + step * direction) - value(subject.rows - step * direction)
+    # Measured 2e-4; a pair that crosses the cut of 1/255 costs up to 2e-2.
+    assert change == pytest.approx(2 * step * float((direction * grad_rows).sum()), rel=0.03)

@@ -53,8 +53,9 @@ def test_colour_uses_the_bases_up_to_the_degree_asked_for(device: Device, sh_deg
     assert_matches(device, degree_scene(sh_degree))
 
 
-def test_stopped_pixels_differ_by_no_more_than_what_was_left(device: Device) -> None:
-    subject, truth = scene("solid"), answer("solid")
+@pytest.mark.parametrize("name", ["solid", "fog"])  # few gaussians in front, and hundreds: more than one piece of a tile's list
+def test_stopped_pixels_differ_by_no_more_than_what_was_left(device: Device, name: str) -> None:
+    subject, truth = scene(name), answer(name)
     image, transmittance, _ = draw(device, subject)
     assert float(truth.saturated.double().mean()) > 0.1
     allowed = 1.1e-4 * max(1.0, float(truth.projected.colours.max())) + IMAGE_TOLERANCE
