@@ -275,7 +275,8 @@ def adam_step(state: AdamRows, gradient: torch.Tensor, seen: torch.Tensor, adam:
     """Return the state after one step of Adam (Kingma and Ba, algorithm 1) for the gaussians in ``seen`` [N] bool; others rest.
 
     A gaussian that was away keeps still, and its moments have decayed by b^(steps since it was last seen) when it comes back.
-    With ``step_sh_rest`` false the columns of the SH rest and their moments stay untouched.
+    With ``step_sh_rest`` false the columns of the SH rest and their moments stay untouched; kernels do the same after a forward of
+    degree 0.
     """
     gap = (adam.step - state.last_step).to(state.rows)[:, None]
     gradient = gradient + regulariser_gradient(state.rows, adam)

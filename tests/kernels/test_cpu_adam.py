@@ -118,6 +118,23 @@ def gradient_of_image_alone() -> torch.Tensor:
     return rows.grad
 
 
+@pytest.mark.parametrize(("sh_degree", "step_sh_rest"), [(0, True), (3, False)])
+def test_sh_rest_and_its_moments_stay_as_they_are_when_not_stepped(device: Device, sh_degree: int, step_sh_rest: bool) -> None:
+    subject = scene("random")
+    rows, n = subject.rows.clone(), len(subject.rows)
+    state = OptimizerState(torch.ones(n, 64), torch.ones(n, 64), torch.ones(n, dtype=torch.int32))
+    image = torch.empty(3, 37, WIDTH)
+    device.forward(rows, subject.camera, sh_degree, subject.background, image)
+    device.backward_adam(rows, state, pixel_gradient(1), replace(RATES, step=4, step_sh_rest=step_sh_rest))
+    seen = state.last_step == 4
+    assert 0 < int(seen.sum()) < n
+    assert torch.equal(rows[:, 16:], subject.rows[:, 16:])
+    assert bool((state.moment1[:, 16:] == 1).all())
+    assert bool((state.moment2[:, 16:] == 1).all())
+    assert bool((state.moment1[seen, 0:14] != 1).all())
+    assert bool((state.moment1[~seen] == 1).all())
+
+
 def test_a_step_that_sees_nothing_changes_nothing(device: Device) -> None:
     subject = scene("random")
     behind = subject.rows.clone()
