@@ -21,12 +21,12 @@ def normalising_similarity(
     if not len(poses) or not len(points):
         raise ValueError("a frame needs at least one camera and one point")
     centres = -np.einsum("mji,mj->mi", poses[:, :, :3], poses[:, :, 3])
-    middle = np.median(points, axis=0)
     distances = np.linalg.norm(centres[:, None] - points[:: max(1, len(points) // 2000)][None], axis=2)
     scale = VIEW_DISTANCE / max(float(np.median(distances)), 1e-12)
     down = down_in_world(poses[:, :, :3])
     rotation = _axes(down, poses[:, :, :3])
-    return Similarity(scale, rotation, -scale * rotation @ middle)
+    # The median of coordinates depends on the axes, so it is taken in the final ones.
+    return Similarity(scale, rotation, -scale * np.median(points @ rotation.T, axis=0))
 
 
 def down_in_world(
