@@ -62,7 +62,7 @@ def claim(session: Session, settings: Settings, job_id: str, queue: str, holder:
     free = (Job.queue == queue, or_(Job.not_before.is_(None), Job.not_before <= moment), Job.deleted_at.is_(None), Job.state == "queued")
     held = {"holder_host": holder.host, "holder_pid": holder.pid, "holder_start": holder.start, "heartbeat_at": moment}
     lease = moment + timedelta(seconds=settings.lease_s)
-    said = {"host": holder.host}
+    said = {"host": holder.host.partition("/")[0]}
     if not move(session, job_id, "running", *free, said=said, fence=Job.fence + 1, lease_until=lease, not_before=None, **held):
         return None
     job = session.execute(select(Job).where(Job.id == job_id).execution_options(populate_existing=True)).scalar_one()

@@ -1,5 +1,6 @@
 """The service as processes: worker, dispatcher and broker run for real, on both stacks, with an engine that is told what to do."""
 
+import os
 import signal
 import time
 from functools import partial
@@ -53,6 +54,28 @@ def test_a_worker_killed_mid_stage_costs_only_the_work_since_the_checkpoint(runn
     assert [line for line in service.runs("resume") if line[1] == "train"]
     (_word, grandchild), *_more = service.runs("grandchild")
     assert not is_running(int(grandchild))
+
+
+def test_a_worker_that_sleeps_past_its_lease_writes_nothing_when_it_wakes(running):
+    service, client = running
+    service.tell("train", seconds=3)
+    job_id = start_job(client)
+    until(lambda: service.started("train"))
+    sleeper = service.installation.processes["worker"].pid
+    os.killpg(sleeper, signal.SIGSTOP)
+    service.installation.start_worker("other")
+    try:
+        job = job_in(client, job_id, "succeeded")
+        os.killpg(sleeper, signal.SIGCONT)
+        time.sleep(1)
+    finally:
+        os.killpg(sleeper, signal.SIGCONT)
+        service.installation.end("other")
+    assert job["lost_leases"] == 1
+    assert client.get(f"/v1/jobs/{job_id}").json() == job
+    events = client.get(f"/v1/jobs/{job_id}/events", headers={"Accept": "application/json"}).json()["items"]
+    assert [event["data"]["state"] for event in events if event["type"] == "state"].count("succeeded") == 1
+    job_in(client, start_job(client), "succeeded")
 
 
 def test_a_stage_killed_by_a_signal_is_named_and_run_again(running):

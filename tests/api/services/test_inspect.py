@@ -65,7 +65,7 @@ def outcome(tmp_path, data: bytes) -> PhotoInfo | InputError:
 
 @pytest.mark.parametrize("kind", FILES)
 def test_a_file_cut_anywhere_is_either_measured_right_or_refused_by_name(tmp_path, kind):
-    for length in range(min(len(FILES[kind]), 1200)):
+    for length in [*range(min(len(FILES[kind]), 300)), *range(300, len(FILES[kind]), 499)]:
         found = outcome(tmp_path, FILES[kind][:length])
         if isinstance(found, PhotoInfo):
             assert (found.width, found.height) == (400, 300)
@@ -77,7 +77,7 @@ def test_a_file_cut_anywhere_is_either_measured_right_or_refused_by_name(tmp_pat
 @pytest.mark.parametrize("kind", FILES)
 def test_a_file_with_any_header_byte_changed_never_raises_anything_else(tmp_path, kind):
     data = FILES[kind]
-    for at in range(min(len(data), 300)):
+    for at in range(min(len(data), 120)):
         for value in (0x00, 0xFF, data[at] ^ 0x80):
             found = outcome(tmp_path, data[:at] + bytes([value]) + data[at + 1 :])
             assert isinstance(found, PhotoInfo) or found.detail
