@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from engine.options import TrainOptions
@@ -14,7 +16,7 @@ def plans() -> list:
 
 def test_the_position_rate_falls_by_equal_factors_to_its_end() -> None:
     rates = [each.adam.lr_means for each in plans()]
-    assert all(later < earlier for earlier, later in zip(rates, rates[1:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates))
     assert rates[-1] == RECIPE.lr_means * SCALE.extent * RECIPE.lr_means_end
 
 
