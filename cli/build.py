@@ -129,7 +129,16 @@ def _until_ended(client: Client, job_id: str) -> dict[str, Any]:
             if sys.stdin.isatty() and not Confirm.ask("Cancel the job?", console=show.err, default=True):
                 detail = f"job {job_id} goes on at {client.url}"
                 raise Cancelled("cancelled.left", "No longer watching", detail, f"See it with `splatworks status {job_id}`.") from None
-            client.post(f"/v1/jobs/{job_id}/cancel", {})
+            _cancel(client, job_id)
+
+
+def _cancel(client: Client, job_id: str) -> None:
+    """Ask for an end; a job that has ended meanwhile is watched to its end all the same."""
+    try:
+        client.post(f"/v1/jobs/{job_id}/cancel", {})
+    except SplatError as error:
+        if not error.code.startswith("conflict."):
+            raise
 
 
 def _check(job: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ STATE_COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "
 
 def error(problem: SplatError) -> None:
     """Write an error: title, what was seen, what to do."""
-    err.print(f"[bold red]{problem.title}[/]", highlight=False)
+    err.print(problem.title, markup=False, style="bold red")
     err.print(problem.detail, markup=False, style="default")
     if problem.hint:
         err.print(problem.hint, markup=False, style="cyan")
@@ -47,7 +47,7 @@ class StageBars:
             TextColumn("{task.description:<18}"),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=err,
             transient=True,
         )

@@ -124,7 +124,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """A service for the tests that do not hurt it."""
     service = Serve(tmp_path_factory.mktemp("served") / "data").start()
