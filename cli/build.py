@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class Request:
     photos: list[Path]
     output: Path
     preset: str = "draft"
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _upload(client: Client, capture_id: str, hashes: dict[Path, str]) -> None:
 
 def _start(client: Client, capture_id: str, request: Request) -> str:
     """Start the job, or find the one that an earlier try started; return its id."""
-    body = {"capture_id": capture_id, "preset": request.preset, "options": request.options}
+    body = {"capture_id": capture_id, "preset": request.preset, "options": request.options or {}}
     # A job that failed or was cancelled is not what a second try wants back, so ended ones are counted into the key.
     jobs = client.get("/v1/jobs", capture_id=capture_id, limit=200)["items"]
     ended = [job for job in jobs if job["state"] in ("failed", "cancelled")]
