@@ -2,19 +2,26 @@
 
 import numpy as np
 
-from engine.geometry import Array, Similarity
+from engine.geometry import Array, Similarity, align_similarity
 
 # Median distance from camera to point after normalising, units.
 VIEW_DISTANCE = 2.0
 # The cameras' sideways axes say where the horizon is only if they turn; below this share of their spread they all point one way.
 _LEAST_TURN = 0.02
+# GPS says where down is when it spreads this far (metres, and across over along) and fits the cameras this well (share of the spread).
+_GPS_SPREAD_M = 5.0
+_GPS_WIDTH = 0.2
+_GPS_MISFIT = 0.1
 
 
 def normalising_similarity(
     poses: Array,  # [M, 3, 4] float64, cam_from_world
     points: Array,  # [P, 3] float64
+    metres: Array | None = None,  # [M, 3] float64, east, north, up of each camera by GPS; NaN rows where unknown
 ) -> Similarity:
     """Return the similarity into the shared frame: median point at 0, median camera-to-point distance 2, +y down, +z ahead.
+
+    Down comes from GPS where it is good enough, else from how the cameras were held.
 
     Raises ``ValueError`` without cameras or points.
     """
@@ -23,7 +30,8 @@ def normalising_similarity(
     centres = -np.einsum("mji,mj->mi", poses[:, :, :3], poses[:, :, 3])
     distances = np.linalg.norm(centres[:, None] - points[:: max(1, len(points) // 2000)][None], axis=2)
     scale = VIEW_DISTANCE / max(float(np.median(distances)), 1e-12)
-    down = down_in_world(poses[:, :, :3])
+    by_gps = None if metres is None else down_by_gps(centres, metres)
+    down = down_in_world(poses[:, :, :3]) if by_gps is None else by_gps
     rotation = _axes(down, poses[:, :, :3])
     # The median of coordinates depends on the axes, so it is taken in the final ones.
     return Similarity(scale, rotation, -scale * np.median(points @ rotation.T, axis=0))
@@ -44,6 +52,29 @@ def down_in_world(
     chosen = axes[:, 0] if spread[1] > _LEAST_TURN and spread[0] < 0.5 * spread[1] else mean_down
     towards = mean_down if abs(_unit(chosen) @ mean_down) > 0.15 else ahead.mean(axis=0)
     return _unit(chosen if chosen @ towards >= 0 else -chosen)
+
+
+def down_by_gps(
+    centres: Array,  # [M, 3] float64
+    metres: Array,  # [M, 3] float64, NaN rows where unknown
+) -> Array | None:
+    """Return the unit vector towards the earth, [3], or None when GPS is missing, too coarse for the capture, or along one line."""
+    known = np.isfinite(metres).all(axis=1)
+    if known.sum() < 4:
+        return None
+    centred = metres[known] - metres[known].mean(axis=0)
+    spread = np.linalg.svd(centred, compute_uv=False) / np.sqrt(known.sum())
+    if spread[0] < _GPS_SPREAD_M or spread[1] < _GPS_WIDTH * spread[0]:
+        return None
+    try:
+        similarity = align_similarity(centres[known], metres[known])
+    except ValueError:
+        return None
+    misfit = np.sqrt(((similarity.apply(centres[known]) - metres[known]) ** 2).sum(axis=1).mean())
+    if misfit > _GPS_MISFIT * np.linalg.norm(spread):
+        return None
+    down: Array = similarity.rotation.T @ np.array([0.0, 0.0, -1.0])
+    return down
 
 
 def _axes(down: Array, rotations: Array) -> Array:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pycolmap
 
+from engine.errors import CapacityError
 from engine.options import PosesOptions
 from engine.sfm.context import Context, Report
 from engine.sfm.matching import ViewGraph, forget_matches, match, read_view_graph
@@ -21,6 +22,8 @@ from engine.sfm.pairs import Pairs
 LOOSE_RATIO = 0.9
 STRICT_RATIO = 0.8
 
+# Pairs that may be compared to find a place for photos left out: a few minutes on two cores.
+_PAIRS_TO_COMPLETE = 3000
 # Bundle adjustment adds in the order its threads come by: two threads give other last bits each time, and later other points.
 _N_THREADS = 1
 
@@ -69,7 +72,8 @@ class Mapper:
     def _match_again(self, loose: Path, pairs: Pairs, graph: ViewGraph) -> ViewGraph:
         started, before = time.monotonic(), len(self.best)
         forget_matches(loose)
-        match(self.context, loose, pairs, LOOSE_RATIO, lambda _share, words: self.report(0.8, words))
+        if not self._match_more(loose, pairs, LOOSE_RATIO):
+            return graph
         wider = read_view_graph(loose, len(pairs))
         enough = self.options.target_registered * len(self.context.photos)
         spent = time.monotonic() - started
@@ -86,10 +90,10 @@ class Mapper:
         known = set(pairs)
         wanted = {(min(i, j), max(i, j)) for i in left_out for j in range(len(names)) if i != j}
         missing = sorted(pair for pair in wanted if pair not in known)
-        if not missing or len(self.best) < len(names) / 2:
-            return graph
+        missing = missing[:: 1 + len(missing) // _PAIRS_TO_COMPLETE]
         started = time.monotonic()
-        match(self.context, database, missing, STRICT_RATIO, lambda _share, words: self.report(0.7, words))
+        if not missing or len(self.best) < len(names) / 2 or not self._match_more(database, missing, STRICT_RATIO):
+            return graph
         wider = read_view_graph(database, len(pairs) + len(missing))
         spent = time.monotonic() - started
         self._attempt(f"{self.mapper}, completed", wider, len(names), lambda: self._continued(database), spent)
@@ -117,9 +121,22 @@ class Mapper:
         if gain:
             self.best, self.mapper = model, mapper
 
+    def _match_more(self, database: Path, pairs: Pairs, max_ratio: float) -> bool:
+        """Compare further pairs; False when the time ran out, which only ends the search for something better."""
+        try:
+            match(self.context, database, pairs, max_ratio, lambda _share, words: self.report(0.8, words))
+        except CapacityError:
+            if not self._is_usable():
+                raise
+            return False
+        return True
+
+    def _is_usable(self) -> bool:
+        return len(self.best) >= max(MIN_MODEL_SIZE, self.options.min_registered * len(self.context.photos))
+
     def _is_out_of_time(self) -> bool:
         """With a usable model in hand the end of time ends the search, without one the stage."""
-        if len(self.best) < max(MIN_MODEL_SIZE, self.options.min_registered * len(self.context.photos)):
+        if not self._is_usable():
             self.context.deadline.check("placing the cameras")
         return self.context.deadline.remaining_s() <= 0
 

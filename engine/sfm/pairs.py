@@ -63,7 +63,8 @@ def nearest_by_gps(photos: list[Photo]) -> set[tuple[int, int]]:
     located = [(index, photo.gps) for index, photo in enumerate(photos) if photo.gps is not None]
     if len(located) < 2:
         return set()
-    metres = _local_metres(np.array([gps for _, gps in located]))
+    positions = np.array([gps for _, gps in located])
+    metres = local_metres(positions, positions[0])
     distance = np.linalg.norm(metres[:, None] - metres[None], axis=2)
     np.fill_diagonal(distance, np.inf)
     nearest = np.argsort(distance, axis=1, kind="stable")[:, : min(GPS_NEIGHBOURS, len(located) - 1)]
@@ -72,13 +73,19 @@ def nearest_by_gps(photos: list[Photo]) -> set[tuple[int, int]]:
     return {(min(i, j), max(i, j)) for i, j in ends}
 
 
-def _local_metres(gps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """East, north, up around the first photo: flat-earth, good for the few kilometres of a capture."""
-    radians = np.radians(gps[:, :2] - gps[0, :2])
+def local_metres(
+    gps: npt.NDArray[np.float64],  # [M, 3] float64: latitude °, longitude °, altitude m
+    origin: npt.NDArray[np.float64],  # [3] float64, as ``gps``
+) -> npt.NDArray[np.float64]:
+    """Return east, north, up from ``origin``, [M, 3] metres.
+
+    Flat earth: good for the few kilometres of a capture.
+    """
+    radians = np.radians(gps[:, :2] - origin[:2])
     # Across the date line the short way round is meant.
     radians[:, 1] = (radians[:, 1] + np.pi) % (2 * np.pi) - np.pi
-    east = radians[:, 1] * np.cos(np.radians(gps[0, 0])) * _EARTH_RADIUS_M
-    return np.stack([east, radians[:, 0] * _EARTH_RADIUS_M, gps[:, 2] - gps[0, 2]], axis=1)
+    east = radians[:, 1] * np.cos(np.radians(origin[0])) * _EARTH_RADIUS_M
+    return np.stack([east, radians[:, 0] * _EARTH_RADIUS_M, gps[:, 2] - origin[2]], axis=1)
 
 
 def _sample(descriptors: npt.NDArray[np.uint8], random: np.random.Generator) -> FloatArray:

@@ -14,16 +14,16 @@ import numpy as np
 import pycolmap
 
 from engine.events import OnEvent, Progress
-from engine.geometry import Similarity
+from engine.geometry import Array, Similarity
 from engine.options import PosesOptions, RunOptions
-from engine.sfm.context import Context, Deadline, Report, read_photos
+from engine.sfm.context import Context, Deadline, Photo, Report, read_photos
 from engine.sfm.features import count_keypoints, create_database, extract, read_descriptors
 from engine.sfm.frame import normalising_similarity
 from engine.sfm.health import STAGE, Findings, camera_spread, require_sound, warn_of_features, warn_of_left_out, warn_of_watermark
 from engine.sfm.mapping import STRICT_RATIO, Mapper
 from engine.sfm.matching import match, read_view_graph
 from engine.sfm.models import Model, poses_of
-from engine.sfm.pairs import Pairs, all_pairs, neighbour_pairs
+from engine.sfm.pairs import Pairs, all_pairs, local_metres, neighbour_pairs
 from engine.sfm.undistort import apply_similarity, point_positions, undistort
 from engine.workspace import Workspace, read_json, replacing_folder
 
@@ -115,14 +115,25 @@ def _spread(model: Model) -> float:
 
 def _write(workspace: Workspace, context: Context, model: Model, options: PosesOptions) -> Similarity:
     reconstruction = model.reconstruction
-    poses = np.stack(list(poses_of(reconstruction).values()))
-    similarity = normalising_similarity(poses, point_positions(reconstruction))
+    poses = poses_of(reconstruction)
+    metres = _metres_by_gps([photo for photo in context.photos if photo.name in poses], list(poses))
+    similarity = normalising_similarity(np.stack(list(poses.values())), point_positions(reconstruction), metres)
     apply_similarity(reconstruction, similarity)
     with replacing_folder(workspace.sparse) as aside:
         reconstruction.write(aside)
     with replacing_folder(workspace.undistorted) as aside:
         undistort(context, workspace.sparse, aside, options.max_train_side)
     return similarity
+
+
+def _metres_by_gps(photos: list[Photo], order: list[str]) -> Array | None:
+    by_name = {photo.name: photo.gps for photo in photos if photo.gps is not None}
+    if not by_name:
+        return None
+    unknown = (np.nan, np.nan, np.nan)
+    gps = np.array([by_name.get(name, unknown) for name in order])
+    first = int(np.flatnonzero(np.isfinite(gps).all(axis=1))[0])
+    return local_metres(gps, gps[first])
 
 
 def _stats(findings: Findings, mapper: Mapper, similarity: Similarity, clock: _Clock) -> dict[str, Any]:

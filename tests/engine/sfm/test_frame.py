@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from engine.geometry import Similarity, rotation_from_quat
-from engine.sfm.frame import down_in_world, normalising_similarity
+from engine.sfm.frame import down_by_gps, down_in_world, normalising_similarity
 
 DOWN = np.array([0.0, 0.0, -1.0])
 
@@ -77,3 +77,40 @@ def test_frame_needs_cameras_and_points() -> None:
         normalising_similarity(np.zeros((0, 3, 4)), np.zeros((5, 3)))
     with pytest.raises(ValueError, match="at least one"):
         normalising_similarity(np.zeros((1, 3, 4)), np.zeros((0, 3)))
+
+
+def drone_grid(noise_m: float) -> tuple[np.ndarray, np.ndarray]:
+    """Twenty photos straight down, all heading north, 60 m up; positions in a turned frame, and by GPS in metres."""
+    random = np.random.default_rng(3)
+    metres = np.array([[10.0 * (i % 5), 10.0 * (i // 5), 60.0] for i in range(20)]) + random.normal(0, 0.5, (20, 3))
+    pose = np.stack([[1.0, 0, 0], [0, -1.0, 0], DOWN])
+    turned = rotation_from_quat(np.array([0.3, 0.5, -0.2, 0.7]))
+    poses = np.stack([np.concatenate([pose @ turned.T, -(pose @ centre)[:, None] * 0.1], axis=1) for centre in metres])
+    return poses, metres + random.normal(0, noise_m, (20, 3))
+
+
+def test_drone_that_never_turned_is_upright_by_gps() -> None:
+    poses, metres = drone_grid(0.5)
+    metres[3] = np.nan
+    centres = -np.einsum("mji,mj->mi", poses[:, :, :3], poses[:, :, 3])
+    true_down = rotation_from_quat(np.array([0.3, 0.5, -0.2, 0.7])) @ DOWN
+    found = down_by_gps(centres, metres)
+    assert found is not None
+    assert angle_deg(found, true_down) < 3.0
+    # Without GPS their own down is all there is, and that is the horizon here.
+    assert angle_deg(down_in_world(poses[:, :, :3]), true_down) > 80
+    upright = normalising_similarity(poses, centres + true_down * 6, metres)
+    np.testing.assert_allclose(upright.rotation @ true_down, [0, 1, 0], atol=0.06)
+
+
+@pytest.mark.parametrize("case", ["coarse", "line", "few", "one place"])
+def test_gps_that_cannot_tell_is_not_used(case: str) -> None:
+    poses, metres = drone_grid(8.0 if case == "coarse" else 0.3)
+    centres = -np.einsum("mji,mj->mi", poses[:, :, :3], poses[:, :, 3])
+    if case == "line":
+        poses, metres, centres = poses[:5], metres[:5], centres[:5]
+    elif case == "few":
+        metres[3:] = np.nan
+    elif case == "one place":
+        metres[:] = metres[0]
+    assert down_by_gps(centres, metres) is None

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from engine.errors import CaptureError
+from engine.errors import CapacityError, CaptureError
 from engine.events import Event, Warned
 from engine.options import PosesOptions
-from engine.sfm.context import CapacityError, Deadline, Photo
+from engine.sfm.context import Deadline, Photo
 from engine.sfm.health import Findings, camera_spread, listed, require_sound, warn_of_features, warn_of_left_out, warn_of_watermark
 from engine.sfm.matching import ViewGraph
 from engine.sfm.models import Model
