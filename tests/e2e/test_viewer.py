@@ -24,6 +24,8 @@ BALL, LAMP, COLUMN = (225, 387), (400, 122), (575, 275)
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     service = Serve(tmp_path_factory.mktemp("browsed") / "data").start()
+    page = httpx.get(service.url, trust_env=False)
+    assert page.status_code == 200, page.text  # it says what to do when the pages are not built
     yield service
     service.stop()
 
@@ -135,6 +137,7 @@ def test_a_job_that_has_not_finished_says_so(service, photo_files, browser):
     listed.open(f"{service.url}/")
     card = f"document.querySelector('#job-{running['id']}')"
     listed.wait_for(f"{card} && {card}.querySelector('li.running')")
+    listed.evaluate(f"{card}.scrollIntoView({{block: 'center'}})")
     shoot(listed, "index-running")
     listed.evaluate(f"{card}.querySelector('button').click()")
     listed.wait_for(f"{card}.dataset.state === 'cancelled'")
