@@ -7,6 +7,7 @@ from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from redis import Redis
 from sqlalchemy.orm import Session
 
 from api.settings import Settings
@@ -53,6 +54,20 @@ def publisher(settings: Settings) -> Celery:
     app = celery_app(settings)
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, "max_retries": 0, "interval_start": 0}
     return app
+
+
+def broker_client(settings: Settings) -> Redis:
+    """Return a connection that gives up within seconds; redis-py names a socket and its database otherwise than kombu."""
+    url = settings.broker_url
+    if url.startswith("redis+socket://"):
+        url = url.replace("redis+socket://", "unix://").replace("virtual_host=", "db=")
+    return Redis.from_url(url, socket_timeout=CONNECT_TIMEOUT_S, socket_connect_timeout=CONNECT_TIMEOUT_S)
+
+
+def n_messages(settings: Settings, queue_name: str) -> int:
+    """Count the messages that wait in a queue; raises ``RedisError`` or ``OSError`` when the broker does not answer."""
+    with broker_client(settings) as client:
+        return int(client.llen(queue_name))
 
 
 def send_after_commit(session: Session, job_id: str, queue_name: str) -> None:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from celery import Celery
+from redis.exceptions import RedisError
 from sqlalchemy import delete, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from api.db import Database, now, open_database
 from api.models import Asset, Capture, Job, JobEvent, Photo, new_id
-from api.queue import publisher, send
+from api.queue import n_messages, publisher, send
 from api.services import idempotency, leases, system
 from api.services.jobs import TERMINAL
 from api.settings import Settings
@@ -59,7 +60,7 @@ def run(dispatcher: Dispatcher, stop: threading.Event) -> None:
             if time.monotonic() - swept_at >= dispatcher.settings.sweep_s:
                 swept_at = time.monotonic()
                 sweep(dispatcher)
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, RedisError, OSError) as error:
             log.warning("the dispatcher waits: %s", error)
         stop.wait(dispatcher.settings.poll_s)
 
@@ -95,7 +96,7 @@ def recover(dispatcher: Dispatcher) -> None:
 
 
 def ring(dispatcher: Dispatcher) -> None:
-    """Ring for every job that waits and has not been rung for lately; what the broker does not take is tried again at once."""
+    """Ring for every job that waits and has not been rung for; what the broker does not take is tried again at once."""
     with dispatcher.db.reading() as session:
         waiting = due(session, dispatcher.settings)
     for job_id, queue in waiting:
@@ -106,17 +107,24 @@ def ring(dispatcher: Dispatcher) -> None:
 
 
 def due(session: Session, settings: Settings) -> list[tuple[str, str]]:
-    """Return (id, queue) of jobs to ring for, oldest first."""
+    """Return (id, queue) of jobs to ring for, oldest first.
+
+    A job rung for long ago is rung for again only when its queue holds fewer messages than jobs: then some were lost. Otherwise
+    messages would pile up behind a long job.
+    """
     moment = now(session)
     query = (
-        select(Job.id, Job.queue)
+        select(Job.id, Job.queue, Job.dispatched_at)
         .where(Job.state == "queued", Job.deleted_at.is_(None))
         .where(or_(Job.not_before.is_(None), Job.not_before <= moment))
-        .where(or_(Job.dispatched_at.is_(None), Job.dispatched_at <= moment - timedelta(seconds=settings.resend_s)))
         .order_by(Job.id)
         .limit(RING_AT_MOST)
     )
-    return [(job_id, queue) for job_id, queue in session.execute(query)]
+    rows = session.execute(query).all()
+    oldest = moment - timedelta(seconds=settings.resend_s)
+    late = {row.queue for row in rows if row.dispatched_at is not None and row.dispatched_at <= oldest}
+    lossy = {queue for queue in late if n_messages(settings, queue) < sum(row.queue == queue for row in rows)}
+    return [(row.id, row.queue) for row in rows if row.dispatched_at is None or (row.dispatched_at <= oldest and row.queue in lossy)]
 
 
 def sweep(dispatcher: Dispatcher) -> None:

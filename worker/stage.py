@@ -121,10 +121,9 @@ def put_away(runtime: Runtime, claim: Claim, log_path: Path) -> None:
     """Keep the log where every api finds it, and remove the workspace of a job that has succeeded."""
     with runtime.db.reading() as session:
         job = session.get_one(Job, claim.job_id)
-        state = job.state
-    if log_path.exists():
+    if log_path.exists() and job.deleted_at is None:
         runtime.storage.put(f"jobs/{claim.job_id}/log.txt", log_path)
-    if state == "succeeded":
+    if job.state == "succeeded":
         files.discard(runtime.settings, claim.job_id)
 
 

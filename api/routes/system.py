@@ -7,18 +7,17 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, get_args, get_origin, get_type_hints
 
 from fastapi import APIRouter
-from redis import Redis
 from redis.exceptions import RedisError
 
 from api import schemas
 from api.deps import App, Reading, State
 from api.problems import RESPONSES
+from api.queue import broker_client
 from api.services import jobs, system
 from engine.errors import CapacityError
 from engine.options import PRESETS, RunOptions
 
 router = APIRouter(responses=RESPONSES)
-PING_S = 1.0
 JSON_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
 
 
@@ -117,13 +116,10 @@ def get_readiness(app: App, session: Reading) -> schemas.Health:
 
 def broker_state(app: State) -> str:
     """Return ``ok`` when the broker answers within a second."""
-    url = app.settings.broker_url
-    if not url:
+    if not app.settings.broker_url:
         return "no broker is set"
-    # redis-py names a socket unix://, kombu redis+socket://.
-    unix_url = url.replace("redis+socket://", "unix://").partition("?")[0] if url.startswith("redis+socket://") else url
     try:
-        with Redis.from_url(unix_url, socket_timeout=PING_S, socket_connect_timeout=PING_S) as client:
+        with broker_client(app.settings) as client:
             client.ping()
     except (RedisError, OSError) as error:
         return f"the broker does not answer: {error}"

@@ -6,6 +6,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+from api.queue import broker_client, n_messages, publisher, send
 from tests.services import until
 from tests.worker.conftest import job_in, start_job
 
@@ -125,8 +126,6 @@ def test_deliveries_without_end_run_a_job_once(running):
     service, client = running
     service.tell("ingest", seconds=1)
     job_id = start_job(client)
-    from api.queue import publisher, send
-
     app = publisher(service.installation.settings)
     for _ in range(20):
         assert send(app, job_id, "cpu")
@@ -205,6 +204,20 @@ def test_a_job_outlives_the_api_and_a_broker_that_forgets_everything(service):
     service.installation.start_dispatcher()
     with service.installation.api() as client:
         job_in(client, job_id, "succeeded")
+
+
+def test_doorbells_do_not_pile_up_while_no_worker_answers(service):
+    settings = service.installation.settings = service.installation.settings.model_copy(update={"resend_s": 0.2})
+    service.installation.start_dispatcher()
+    with service.installation.api() as client:
+        for _ in range(4):
+            start_job(client)
+        until(lambda: n_messages(settings, "cpu") >= 4)
+        time.sleep(2)
+        assert 4 <= n_messages(settings, "cpu") <= 8
+        with broker_client(settings) as broker:
+            broker.flushdb()
+        until(lambda: n_messages(settings, "cpu") >= 4)
 
 
 def test_two_queues_hand_a_job_to_each_other(service):
