@@ -88,8 +88,8 @@ def build(seed: int = 0) -> list[Solid]:
     """Return the scene of this seed, floor and sky first. Other seeds give other words, colours, textures and places."""
     builder = Builder(seed)
     rng = builder.rng
-    floor = Solid(Floor(3.0, 10.0), np.zeros(3, np.float32), turned(0), (plaza(rng), meadow(rng)))
-    sky = Solid(Sky(10.0), np.zeros(3, np.float32), turned(0), (backdrop(rng),), Gloss(), is_lit=False)
+    floor = Solid(Floor(3.0, 8.0), np.zeros(3, np.float32), turned(0), (plaza(rng), meadow(rng)))
+    sky = Solid(Sky(8.0), np.zeros(3, np.float32), turned(0), (backdrop(rng),), Gloss(), is_lit=False)
     for place in (_arch, _blocks, _column, _trees, _playthings, _books, _bench):
         place(builder)
     return [floor, sky, *(_moved(solid, 57.0 * seed) for solid in builder.solids)]

@@ -87,7 +87,7 @@ def test_the_walk_stays_outside_the_things_and_inside_the_backdrop():
             pose = shot.view.cam_from_world
             x, y, z = -pose[:, :3].T @ pose[:, 3]
             assert 3.4 < np.hypot(x, y) < 5.2
-            assert 0.7 < z < 2.6
+            assert 1.2 < z < 3.4
 
 
 def test_photos_carry_what_a_phone_notes(capture):
