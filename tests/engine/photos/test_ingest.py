@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
 
-from engine.errors import InputError
+from engine.errors import Cancelled, InputError
 from engine.events import Event, Progress, Warned
 from engine.options import IngestOptions, RunOptions
 from engine.photos import ingest
@@ -327,6 +327,22 @@ def test_a_blurred_photo_is_kept_but_named(tmp_path: Path) -> None:
     run = Run(tmp_path)
     assert run.warnings() == {"soft.jpg": "photo.blurred"}
     assert run.stats["n_photos"] == 7
+
+
+def test_stop_request_drops_the_photos_not_begun(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 30)
+    workspace = Workspace.at(tmp_path / "work", tmp_path / "photos")
+    seen: list[int] = []
+
+    def stop(_event: Event) -> None:
+        seen.append(len(list(workspace.root.glob(".images.*.part/*"))))
+        raise Cancelled.by_request()
+
+    with pytest.raises(Cancelled):
+        ingest.run(workspace, RunOptions(threads=1), stop)
+    assert seen[0] < 29
+    assert not workspace.images.exists()
+    assert not list(workspace.root.glob(".*.part"))
 
 
 def test_running_again_gives_the_same_bytes_and_removes_what_is_gone(photos: Path, tmp_path: Path) -> None:
