@@ -75,7 +75,7 @@ static void target(LossJob *job, int64_t task, void *scratch) {
   }
 }
 
-// Row r of image, target and weight into the rings, and the row's windows. Columns outside image or mask: -0.5, -0.5, 0.
+// Row r of image, target and weight. Columns outside image or mask: -0.5, -0.5, 0.
 INLINE void enter_row(const LossJob *job, LossScratch *s, int channel, int r, int left, int right) {
   const int slot = r & (RING - 1);
   float *x = s->x, *y = s->y, *weight = s->weight[slot];
@@ -105,20 +105,31 @@ INLINE void enter_row(const LossJob *job, LossScratch *s, int channel, int r, in
         if (!mask[j - begin]) x[j] = -0.5f, weight[j] = 0.0f;
     }
   }
-  const int span = EDGE + (right - left) + EDGE;
-  for (int j = 0; j < span; j += LANES) {
-    vf a = load(x + j);
-    store(s->product[0] + j, a * a);
-    store(s->product[1] + j, a * load(y + j));
+}
+
+// Windows along the row just entered: of x, x^2 and x y, squares and products formed on the way.
+INLINE void blur_entered(const LossJob *job, LossScratch *s, int r, int left, int right) {
+  const int slot = r & (RING - 1);
+  const float *w = job->window;
+  for (int j = EDGE - 8; j < EDGE + (right - left) + REACH; j += LANES) {
+    const float *x = s->x + j, *y = s->y + j;
+    vf here = load(x), there = load(y);
+    vf mean = here * w[REACH], square = here * here * w[REACH], product = here * there * w[REACH];
+#pragma GCC unroll 5
+    for (int k = 1; k <= REACH; k++) {
+      vf before = load(x - k), after = load(x + k), weight = set1(w[REACH - k]);
+      mean = fma(before + after, weight, mean);
+      square = fma(fma(before, before, after * after), weight, square);
+      product = fma(fma(before, load(y - k), after * load(y + k)), weight, product);
+    }
+    store(s->means[0][slot] + j, mean);
+    store(s->means[1][slot] + j, square);
+    store(s->means[2][slot] + j, product);
   }
-  const int from = EDGE - 8, to = EDGE + (right - left) + REACH;
-  blur_row(job->window, x, s->means[0][slot], from, to);
-  blur_row(job->window, s->product[0], s->means[1][slot], from, to);
-  blur_row(job->window, s->product[1], s->means[2][slot], from, to);
 }
 
 // SSIM of row r and its derivatives; adds to the sums what lies in the strip's own columns.
-INLINE void score_row(const LossJob *job, LossScratch *s, int channel, int r, int left, int right, bool counted, int passes, vf *ssim) {
+INLINE void score_row(const LossJob *job, LossScratch *s, int channel, int r, int left, int right, bool counted, vf *ssim) {
   const int slot = r & (RING - 1);
   const int64_t at = ((int64_t)channel * job->height + r) * job->stride + EDGE + left - EDGE;
   const float *mean_y = job->mean_y + at, *square_y = job->square_y + at, *weight = s->weight[slot];
@@ -159,8 +170,6 @@ INLINE void score_row(const LossJob *job, LossScratch *s, int channel, int r, in
       }
     }
   }
-  if (passes < 3) return;
-  for (int k = 0; k < 3; k++) blur_row(job->window, s->product[k], s->back[k][slot], EDGE, end);
 }
 
 // Values of row r, and its gradient. The difference is formed as 255 x - target, rounded once: its sign, which is L1's gradient, is then exact.
@@ -202,22 +211,27 @@ static void loss_channel(const LossJob *job, LossScratch *s, int channel, int st
   const bool with_grad = job->grad_image != 0;
   const int halo = with_grad ? 2 * REACH : REACH;  // rows of x above and below the band
   const int lag = halo - REACH;                    // rows of SSIM above and below
-  for (int r = top - halo; r < bottom + halo; r++) {
-    enter_row(job, s, channel, r, left, right);
-    const int scored = r - REACH;
+  // A row is used along its length one piece of work after it was written: loads that straddle two stores still under way would stall.
+  for (int r = top - halo; r <= bottom + halo; r++) {
+    const bool entering = r < bottom + halo;
+    if (entering) enter_row(job, s, channel, r, left, right);
+    const int scored = r - 1 - REACH;
+    const bool scoring = scored >= top - lag && scored >= 0 && scored < job->height;
     vf ssim = zero(), l1 = zero(), mse = zero();
-    if (scored >= top - lag) {
-      if (scored >= 0 && scored < job->height) {
-        score_row(job, s, channel, scored, left, right, scored >= top && scored < bottom, with_grad ? 3 : 2, &ssim);
-      } else if (with_grad) {
-        for (int k = 0; k < 3; k++) fill(s->back[k][scored & (RING - 1)], 0.0f);
-      }
+    if (scoring) score_row(job, s, channel, scored, left, right, scored >= top && scored < bottom, &ssim);
+    if (entering) blur_entered(job, s, r, left, right);
+    for (int k = 0; k < 3 && with_grad; k++) {
+      float *back = s->back[k][scored & (RING - 1)];
+      if (scoring)
+        blur_row(job->window, s->product[k], back, EDGE, EDGE + (right - left));
+      else
+        fill(back, 0.0f);
     }
-    const int done = r - halo;
+    const int done = r - 1 - halo;
     if (done >= top) leave_row(job, s, channel, done, left, right, &l1, &mse);
-    sums[0] += sum_lanes(l1);
-    sums[1] += sum_lanes(ssim);
-    sums[2] += sum_lanes(mse);
+    sums[0] += (double)sum_lanes(l1);
+    sums[1] += (double)sum_lanes(ssim);
+    sums[2] += (double)sum_lanes(mse);
   }
 }
 
