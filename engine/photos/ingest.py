@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -105,11 +105,14 @@ def _prepare_all(sources: list[Source], folder: Path, options: RunOptions, on_ev
         return _prepare(source, folder, options.ingest, (gate, allowed))
 
     prepared = []
-    # Closing the results drops the photos not begun: a stop request is not kept waiting for all of them.
-    with ThreadPoolExecutor(options.threads or os.cpu_count() or 1) as pool, closing(pool.map(work, sources)) as results:
-        for each in results:
+    pool = ThreadPoolExecutor(options.threads or os.cpu_count() or 1)
+    try:
+        for each in pool.map(work, sources):
             prepared.append(each)
             on_event(Progress(STAGE, 0.95 * len(prepared) / len(sources), f"{len(prepared)} of {len(sources)} photos read"))
+    finally:
+        # A stop request is not kept waiting for the photos not begun.
+        pool.shutdown(cancel_futures=True)
     return prepared
 
 
