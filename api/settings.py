@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     database_url: str = Field("", description="sqlite:///… or postgresql://…; empty: SQLite in data_dir")
     broker_url: str = Field("", description="redis://… or redis+socket:///…; serve fills in its embedded one")
     storage_url: str = Field("", description="file:///… or s3://bucket/prefix; empty: a folder in data_dir")
-    storage_options: dict[str, str] = Field({}, description="options of the object store, such as endpoint or region")
+    storage_options: dict[str, str] = Field({}, description="options of the object store, as JSON: aws_endpoint, aws_region, …")
 
     host: str = Field("127.0.0.1", description="address the api listens on")
     port: int = Field(8000, description="port the api listens on", ge=0, le=65535)

@@ -72,7 +72,10 @@ def open_storage(settings: Settings) -> Storage:
     """Open the storage of the settings; a local folder is made."""
     url = settings.storage_url or (settings.data_dir.resolve() / "storage").as_uri()
     if not url.startswith("file://"):
-        return Storage(from_url(url, config=settings.storage_options or None), None)
+        options = settings.storage_options
+        # Plain http is refused unless asked for; an endpoint that says http:// asks.
+        plain = any(value.startswith("http://") for value in options.values())
+        return Storage(from_url(url, config=options or None, client_options={"allow_http": True} if plain else None), None)
     root = Path(url.removeprefix("file://"))
     root.mkdir(parents=True, exist_ok=True)
     return Storage(LocalStore(root, automatic_cleanup=True), root)
