@@ -44,6 +44,10 @@ def check_value(name: str, value: Any, kind: Any, rule: dict[str, Any]) -> None:
         return
     if rule.get("choices"):
         chosen = value if isinstance(value, tuple) else (value,)
+        if not chosen:
+            raise InputError(
+                "input.invalid_option", "Invalid option", f"{name} is empty; choose from: {', '.join(map(str, rule['choices']))}"
+            )
         unknown = [each for each in chosen if each not in rule["choices"]]
         if unknown:
             raise InputError(

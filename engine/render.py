@@ -38,4 +38,5 @@ def render(
 
 def to_bytes(picture: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """Return a picture in 0..1 as rounded bytes."""
-    return np.rint(np.clip(picture, 0.0, 1.0) * 255.0).astype(np.uint8)
+    shown: npt.NDArray[np.uint8] = np.rint(np.clip(picture, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return shown

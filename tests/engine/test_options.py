@@ -35,6 +35,7 @@ def test_overrides_reach_nested_groups_and_leave_the_rest() -> None:
         ({"train": {"steps": True}}, "steps"),
         ({"train": {"min_psnr_db": float("nan")}}, "min_psnr_db"),
         ({"compress": {"formats": ["ply", "exe"]}}, "exe"),
+        ({"compress": {"formats": []}}, "empty"),
         ({"train": 5}, "train"),
         ({"preset": "high"}, "preset"),
     ],

@@ -7,12 +7,17 @@ import pytest
 from engine.workspace import Stamp, Workspace, hash_json, locked, read_stamp, replacing, write_json
 
 
+def write_half(target: Path) -> None:
+    with replacing(target) as aside:
+        aside.write_text("half")
+        raise RuntimeError("half way")
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     target = tmp_path / "a.json"
     write_json(target, {"old": 1})
-    with pytest.raises(RuntimeError, match="half way"), replacing(target) as aside:
-        aside.write_text("half")
-        raise RuntimeError("half way")
+    with pytest.raises(RuntimeError, match="half way"):
+        write_half(target)
     assert target.read_text().strip().startswith('{\n "old"')
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
