@@ -43,10 +43,10 @@ def _shot(plan: Walk, index: int, phase: npt.NDArray[np.float64], rng: np.random
     step = np.radians(plan.step_deg)
     angle = np.radians(-108) + index * step + rng.normal(0, 0.12) * step
     radius = 4.2 + 0.32 * np.sin(1.7 * angle + phase[0]) + rng.normal(0, 0.06)
-    rise = 2.3 + 0.5 * np.sin(0.9 * angle + phase[1]) + 0.12 * np.sin(2.9 * angle + phase[2]) + rng.normal(0, 0.04)
+    rise = 2.3 + 0.5 * np.sin(0.9 * angle + phase[1]) + 0.12 * np.sin(2.9 * angle + phase[2]) + rng.normal(0, 0.03)
     eye = np.asarray((radius * np.cos(angle), radius * np.sin(angle), rise))
-    target = np.asarray((0.0, 0.0, 0.36)) + rng.normal(0, (0.14, 0.14, 0.07))
-    pose = look_at(eye, target, roll_deg=float(rng.normal(0, 2.2)))
+    target = np.asarray((0.0, 0.0, 0.28)) + rng.normal(0, (0.1, 0.1, 0.03))
+    pose = look_at(eye, target, roll_deg=float(rng.normal(0, 1.8)))
     is_turned = bool(plan.turn_every) and index % plan.turn_every == 5
     width, height = (plan.height, plan.width) if is_turned else (plan.width, plan.height)
     focal = FOCAL_35MM / 36 * max(width, height)
