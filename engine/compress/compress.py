@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from engine.compress.gate import REACH, check_finite_share, check_geometry
-from engine.compress.order import morton_order
 from engine.compress.prune import Contribution, finite_rows, measure_contribution, prune, pull_in
 from engine.compress.verify import Reference
 from engine.compress.views import NamedView, Views, load_views
@@ -26,6 +25,7 @@ from engine.formats.archive import write_stored_zip
 from engine.formats.ply import read_ply
 from engine.gaussians import Gaussians
 from engine.options import RunOptions
+from engine.order import morton_order
 from engine.preview import write_preview
 from engine.workspace import Workspace, write_json
 from kernels.step import Device

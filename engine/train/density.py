@@ -6,6 +6,7 @@ along the longest axis keeps the picture nearly unchanged.
 
 import torch
 
+from engine.order import morton_order
 from engine.train.step import TrainState
 
 MEAN, LOG_SCALE, QUAT, LOGIT = slice(0, 3), slice(3, 6), slice(6, 10), 10
@@ -31,6 +32,12 @@ def refine(state: TrainState, n_target: int) -> None:
     state.optimizer.moment1[chosen] = 0.0
     state.optimizer.moment2[chosen] = 0.0
     state.resize_rows(keep, second)
+
+
+def put_in_order(state: TrainState) -> None:
+    """Sort the rows along a Morton curve: the kernels then read neighbours from neighbouring lines (a fifth of the step, research)."""
+    order = torch.from_numpy(morton_order(state.rows[:, MEAN].numpy()))
+    state.resize_rows(order, state.rows[:0])
 
 
 def choose_parents(scores: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:  # [N] float32 -> [count] int64

@@ -14,11 +14,12 @@ from engine.events import Checkpointed, OnEvent, Progress, Warned
 from engine.formats.ply import write_ply
 from engine.gaussians import from_rows
 from engine.options import RunOptions, TrainOptions
+from engine.order import morton_order
 from engine.render import render_rows, to_bytes
 from engine.scene import Reconstruction
 from engine.train import checkpoint as checkpoints
 from engine.train.checkpoint import Checkpoint
-from engine.train.density import add_noise, refine
+from engine.train.density import add_noise, put_in_order, refine
 from engine.train.evaluate import evaluate, mean_of, psnr_db
 from engine.train.init import camera_extent, gaussians_from_points
 from engine.train.schedule import Recipe, Scale, StepPlan, plan
@@ -97,7 +98,8 @@ def first_rows(
             "capture.no_points", "No points", "the reconstruction has no 3D points to start from", "Take photos with more overlap."
         )
     radius = shell_radius(scene.points.xyz, centre, camera_extent(centres))
-    return torch.cat([rows, shell_rows(split.train, photos, centre, radius, n_shell)])
+    rows = torch.cat([rows, shell_rows(split.train, photos, centre, radius, n_shell)])
+    return rows[torch.from_numpy(morton_order(rows[:, :3].numpy()))]
 
 
 def run_key(workspace: Workspace, options: RunOptions) -> str:
@@ -138,6 +140,7 @@ def one_step(setup: Setup, state: TrainState, index: int, planned: StepPlan, buf
         add_noise(state, setup.recipe.noise_scale * planned.adam.lr_means * setup.recipe.noise_every**0.5)
     if planned.refine:
         refine(state, planned.n_target)
+        put_in_order(state)
     return loss
 
 

@@ -1,6 +1,6 @@
 import torch
 
-from engine.train.density import DEAD_OPACITY, add_noise, choose_parents, refine, rotations, split
+from engine.train.density import DEAD_OPACITY, add_noise, choose_parents, put_in_order, refine, rotations, split
 from engine.train.step import TrainState
 
 
@@ -83,3 +83,13 @@ def test_noise_moves_only_the_faint() -> None:
     assert bool(moved[:50].all())
     assert not bool(moved[50:].any())
     assert torch.equal(state.rows[:, 3:], rows[:, 3:])
+
+
+def test_order_moves_rows_and_moments_together_and_loses_none() -> None:
+    rows = random_rows(300)
+    state = state_of(rows)
+    put_in_order(state)
+    assert torch.equal(state.rows, state.optimizer.moment1)
+    assert torch.equal(state.rows[:, 0].sort().values, rows[:, 0].sort().values)
+    apart = (state.rows[1:, :3] - state.rows[:-1, :3]).norm(dim=1).mean()
+    assert apart < 0.7 * (rows[1:, :3] - rows[:-1, :3]).norm(dim=1).mean()

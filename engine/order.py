@@ -1,4 +1,4 @@
-"""The order gaussians are stored in: along a Morton curve, so that neighbours in space are neighbours in the file."""
+"""The order of gaussians in memory and in files: along a Morton curve, so that neighbours in space are neighbours in the row order."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from engine.compress.order import morton_order
+from engine.order import morton_order
 
 
 def test_the_order_is_a_permutation():
