@@ -23,10 +23,10 @@ def gaussians_from_points(scene: Reconstruction, device: Device, max_count: int,
         chosen = torch.randperm(len(xyz), generator=generator)[:max_count].sort().values.numpy()
         xyz, rgb = xyz[chosen], rgb[chosen]
     gaps = point_gaps(xyz, device)
-    if 0 < len(xyz) < MIN_POINTS:
-        copies = min(max_count, MIN_POINTS) // len(xyz)
-        spread = torch.randn((copies * len(xyz), 3), generator=generator).numpy()
-        source = np.tile(np.arange(len(xyz)), copies)
+    n_extra = min(max_count, MIN_POINTS) - len(xyz)
+    if n_extra > 0 and len(xyz):
+        spread = torch.randn((n_extra, 3), generator=generator).numpy()
+        source = np.arange(n_extra) % len(xyz)
         xyz = np.concatenate([xyz, xyz[source] + spread * gaps[source, None]])
         rgb, gaps = np.concatenate([rgb, rgb[source]]), np.concatenate([gaps, gaps[source]])
     return torch.from_numpy(to_rows(round_gaussians(xyz, rgb, gaps * SCALE_SHARE)))
