@@ -8,7 +8,13 @@ from kernels.step import AdamParams
 
 @dataclass(frozen=True)
 class Recipe:
-    """Constants of the recipe. Shares are of the whole run; rates are per step (research/trainers.md 3c gives their origins)."""
+    """Constants of the recipe. Shares are of the whole run; rates are per step of a run of ``full_steps``, shorter runs stride further.
+
+    Their origins: 3DGS, 3DGS-MCMC, gsplat's defaults; changed where our own runs were better (docs/benchmarks.md).
+    """
+
+    full_steps: int = 30_000
+    most_haste: float = 4.0
 
     lr_means: float = 1.6e-4  # of the camera extent
     lr_means_end: float = 0.01  # share of lr_means at the last step
@@ -16,7 +22,7 @@ class Recipe:
     lr_quats: float = 1e-3
     lr_opacity: float = 2.5e-2
     lr_sh_dc: float = 2.5e-3
-    sh_rest_share: float = 0.05  # lr of the higher bases relative to the constant one
+    sh_rest_share: float = 0.1  # lr of the higher bases relative to the constant one
     sh_rest_every: int = 4  # the higher bases are three quarters of all memory traffic and change slowly
     ssim_weight: float = 0.2
     opacity_reg: float = 0.01  # of the mean opacity (3DGS-MCMC)
@@ -71,15 +77,24 @@ def plan(step: int, options: TrainOptions, recipe: Recipe, scale: Scale) -> Step
     )
 
 
+def haste(steps: int, recipe: Recipe) -> float:
+    """Return the factor on the rates of positions and sizes: 1 for a full run, growing as the run gets shorter.
+
+    A random walk of n steps gets sqrt(n) strides far, hence the square root.
+    """
+    return min(recipe.most_haste, max(1.0, (recipe.full_steps / steps) ** 0.5))
+
+
 def adam_params(step: int, options: TrainOptions, recipe: Recipe, scale: Scale) -> AdamParams:
     """Return the rates of a step; the position's falls exponentially, the rest are constant."""
     share = step / options.steps
     # Regularisers act on the mean over all gaussians; the kernel wants what falls on one of them.
     regularised = float(share <= recipe.reg_until) / max(1, scale.n)
+    stride = haste(options.steps, recipe)
     return AdamParams(
         step=step,
-        lr_means=recipe.lr_means * scale.extent * recipe.lr_means_end**share,
-        lr_log_scales=recipe.lr_log_scales,
+        lr_means=stride * recipe.lr_means * scale.extent * recipe.lr_means_end**share,
+        lr_log_scales=stride * recipe.lr_log_scales,
         lr_quats=recipe.lr_quats,
         lr_opacity=recipe.lr_opacity,
         lr_sh_dc=recipe.lr_sh_dc,

@@ -14,7 +14,7 @@ from engine.train.views import PhotoCache, TrainingPhoto, at_level
 
 RADIUS_IN_EXTENTS = 10.0  # parallax between neighbouring photos is then below a few pixels
 RADIUS_IN_SCENES = 1.5  # of the distance within which 99 % of the sparse points lie
-SHARE_OF_BUDGET = 0.05
+SHARE_OF_BUDGET = 0.02
 LEVEL = 2  # a quarter of the size is plenty for a first colour
 
 

@@ -3,7 +3,7 @@ import itertools
 import pytest
 
 from engine.options import TrainOptions
-from engine.train.schedule import Recipe, Scale, plan
+from engine.train.schedule import Recipe, Scale, haste, plan
 
 OPTIONS = TrainOptions(steps=1000, max_gaussians=50_000, sh_degree=3)
 RECIPE = Recipe()
@@ -17,7 +17,7 @@ def plans() -> list:
 def test_the_position_rate_falls_by_equal_factors_to_its_end() -> None:
     rates = [each.adam.lr_means for each in plans()]
     assert all(later < earlier for earlier, later in itertools.pairwise(rates))
-    assert rates[-1] == RECIPE.lr_means * SCALE.extent * RECIPE.lr_means_end
+    assert rates[-1] == pytest.approx(haste(1000, RECIPE) * RECIPE.lr_means * SCALE.extent * RECIPE.lr_means_end)
 
 
 def test_pictures_grow_to_full_size_and_never_shrink() -> None:
@@ -53,3 +53,9 @@ def test_regularisers_are_off_at_the_end() -> None:
     assert plans()[0].adam.opacity_reg == pytest.approx(RECIPE.opacity_reg / SCALE.n)
     assert plans()[-1].adam.opacity_reg == 0.0
     assert plans()[-1].adam.scale_reg == 0.0
+
+
+def test_short_runs_stride_further_and_full_ones_do_not() -> None:
+    assert haste(RECIPE.full_steps, RECIPE) == haste(10 * RECIPE.full_steps, RECIPE) == 1.0
+    assert haste(RECIPE.full_steps // 4, RECIPE) == pytest.approx(2.0)
+    assert haste(1, RECIPE) == RECIPE.most_haste
