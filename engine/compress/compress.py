@@ -4,10 +4,6 @@ Prunes, orders, writes every asked format, reads each back and measures what it 
 (COLMAP's axes; viewers turn it as they do with any 3DGS file).
 """
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +23,7 @@ from engine.gaussians import Gaussians
 from engine.options import RunOptions
 from engine.order import morton_order
 from engine.preview import write_preview
-from engine.workspace import Workspace, write_json
+from engine.workspace import Workspace, replacing_folder, write_json
 from kernels.step import Device
 
 STAGE = "compress"
@@ -148,31 +144,3 @@ def write_model(path: Path, sparse: Path) -> None:
     if missing:
         raise InternalError("internal.missing_artefact", "Missing file", f"sparse/{missing[0]} is missing; run the poses stage")
     write_stored_zip(path, {f"sparse/0/{name}": (sparse / name).read_bytes() for name in MODEL_FILES})
-
-
-@contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder beside ``folder``; on success its files are flushed and it takes the place, on error it is removed."""
-    aside, old = (folder.with_name(f".{folder.name}.{word}") for word in ("part", "old"))
-    for leftover in (aside, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
-        yield aside
-        for path in [*sorted(aside.iterdir()), aside]:
-            _sync(path)
-        if folder.exists():
-            folder.rename(old)
-        aside.rename(folder)
-        _sync(folder.parent)
-    finally:
-        for leftover in (aside, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,5 +1,6 @@
 """What each step does, as a pure function of its number."""
 
+import math
 from dataclasses import dataclass
 
 from engine.options import TrainOptions
@@ -82,7 +83,7 @@ def haste(steps: int, recipe: Recipe) -> float:
 
     A random walk of n steps gets sqrt(n) strides far, hence the square root.
     """
-    return min(recipe.most_haste, max(1.0, (recipe.full_steps / steps) ** 0.5))
+    return min(recipe.most_haste, max(1.0, math.sqrt(recipe.full_steps / steps)))
 
 
 def adam_params(step: int, options: TrainOptions, recipe: Recipe, scale: Scale) -> AdamParams:

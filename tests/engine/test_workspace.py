@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.workspace import Stamp, Workspace, hash_json, locked, read_stamp, replacing, write_json
+from engine.workspace import Stamp, Workspace, hash_json, locked, read_stamp, replacing, replacing_folder, write_json
 
 
 def write_half(target: Path) -> None:
@@ -20,6 +20,17 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> Non
         write_half(target)
     assert target.read_text().strip().startswith('{\n "old"')
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_folder_is_replaced_whole_and_what_a_killed_run_left_is_cleared(tmp_path: Path) -> None:
+    (tmp_path / ".assets.77.part").mkdir()
+    (tmp_path / ".assets.77.part" / "junk").write_text("half")
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "old").write_text("old")
+    with replacing_folder(tmp_path / "assets") as folder:
+        (folder / "new").write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["assets"]
+    assert [path.name for path in (tmp_path / "assets").iterdir()] == ["new"]
 
 
 def test_a_damaged_stamp_counts_as_none(tmp_path: Path) -> None:

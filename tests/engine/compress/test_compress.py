@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.compress.compress import replacing_folder, run
+from engine.compress.compress import run
 from engine.compress.write import palettes_to_try
 from engine.errors import Cancelled, CaptureError, InternalError
 from engine.events import Progress, Warned
@@ -205,16 +205,6 @@ def test_a_missing_training_result_is_named(tmp_path):
     (workspace.train / "gaussians.ply").unlink()
     with pytest.raises(InternalError, match=r"gaussians\.ply"):
         run(workspace, OPTIONS, ignore)
-
-
-def test_what_a_killed_run_left_beside_the_folder_is_cleared(tmp_path):
-    for name in (".assets.part", ".assets.old"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "junk").write_text("half")
-    with replacing_folder(tmp_path / "assets") as folder:
-        (folder / "new").write_text("whole")
-    assert [path.name for path in tmp_path.iterdir()] == ["assets"]
-    assert [path.name for path in (tmp_path / "assets").iterdir()] == ["new"]
 
 
 @pytest.mark.parametrize(
