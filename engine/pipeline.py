@@ -35,7 +35,8 @@ def _run_in_child(workspace: Workspace, stage: str, options_file: Path, on_event
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
         try:
             assert child.stdout is not None
-            error = _forward(child.stdout, on_event)
+            with child.stdout as lines:
+                error = _forward(lines, on_event)
             code = child.wait()
         except BaseException:
             # Ctrl-C, or a listener that gave up: the child is in its own session, so it must be told.

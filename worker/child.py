@@ -13,6 +13,7 @@ from typing import IO
 
 from engine.errors import CapacityError, InternalError, SplatError
 from worker import launch
+from worker.liveness import start_of
 
 LOG_TAIL_BYTES = 8192
 READ_BYTES = 65_536
@@ -101,19 +102,20 @@ class Child:
 
 def note_group(path: Path, pid: int) -> None:
     """Note which process group works in a folder, for ``kill_left_behind``."""
-    path.write_text(str(pid))
+    path.write_text(f"{pid} {start_of(pid)}")
 
 
 def kill_left_behind(path: Path) -> None:
     """Kill the group that a lost worker's stage left: its leader died with the worker, but not what the leader had started.
 
-    While a group lives its id is given to no other process; so a group without a leader of that id is the one noted.
+    While a group lives its id is given to no other process. So the group is the one noted when no process has that id, or the one that
+    has it (dead but not yet collected, or dying) is the one noted; when another process has it, nothing of the group is left.
     """
     with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError, PermissionError):
-        pid = int(path.read_text())
-        if not Path(f"/proc/{pid}").exists():
-            os.killpg(pid, signal.SIGKILL)
+        pid, _, start = path.read_text().partition(" ")
         path.unlink()
+        if start_of(int(pid)) in ("", start):
+            os.killpg(int(pid), signal.SIGKILL)
 
 
 def oom_kills() -> int:

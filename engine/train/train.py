@@ -164,7 +164,7 @@ class Watch:
         if options.preview_s and now - self._previewed >= options.preview_s:
             data["preview"] = write_preview(self._setup, state)
             self._previewed = time.monotonic()
-        if now - self._reported >= REPORT_S or state.step == options.steps:
+        if data or now - self._reported >= REPORT_S or state.step == options.steps:
             self._report(state, data)
 
     def _report(self, state: TrainState, data: dict[str, Any]) -> None:
