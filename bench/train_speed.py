@@ -32,7 +32,7 @@ from tests.data.make_data import make_capture
 N_PHOTOS, N_POINTS, N_STEPS, LONG_SIDE = 50, 11_000, 500, 480
 STEP_DEG = 2.0  # photos as close together as frames of a video, as the fox's are
 MAX_CPU_SECONDS = 6.0
-MIN_PSNR_DB = 20.0  # of this scene, which holds more detail than the fox: a floor against regressions, not the fox's 24 dB
+MIN_PSNR_DB = 24.0  # as the issue asks of the fox photos, which are not at hand
 TRAIN = {
     "train.steps": N_STEPS,
     "train.max_gaussians": N_POINTS,
@@ -134,7 +134,7 @@ def report(speed: Speed, isa: str) -> str:
 
 
 def main() -> int:
-    """Measure; return 1 when the gate (6 CPU seconds with AVX-512, and this scene's floor of PSNR) is missed."""
+    """Measure; return 1 when the gate (6 CPU seconds with AVX-512, 24 dB held out) is missed."""
     parser = argparse.ArgumentParser(prog="python -m bench.train_speed", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(".bench") / "train_speed")
     parser.add_argument("--torch-steps", type=int, default=3)
