@@ -194,6 +194,9 @@ def main() -> int:
     parser.add_argument("--preset", default="draft")
     given = parser.parse_args()
     demo = Demo(given.folder.resolve(), Walk(given.photos), given.preset)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # A closed terminal ends the demo as Ctrl-C does: with the service that it started.
+        signal.signal(number, signal.default_int_handler)
     started = time.monotonic()
     try:
         truth = take_photos(demo)
