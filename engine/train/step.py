@@ -63,7 +63,9 @@ class Example:
 
     view: PinholeView
     pixels: torch.Tensor  # [H, W, 3] uint8
-    key: int  # names the pixels, so that what depends on them alone is computed once
+    key: int  # names pixels and mask, so that what depends on them alone is computed once
+    mask: torch.Tensor | None = None  # [H, W] uint8, 0 where the photo shows what the scene shall not have; not compared there
+    alpha: torch.Tensor | None = None  # [H, W] uint8, coverage by the object; ``pixels`` are the object's own colours, not premultiplied
 
 
 def train_step(device: Device, state: TrainState, example: Example, plan: StepPlan, ssim_weight: float, buffers: Buffers) -> LossValues:
@@ -72,7 +74,13 @@ def train_step(device: Device, state: TrainState, example: Example, plan: StepPl
     device.forward(state.rows, camera_params(example.view), plan.sh_degree, (0.0, 0.0, 0.0), buffers.image)
     error_map = buffers.error_map if plan.score else None
     loss = device.loss(
-        buffers.image, example.pixels, ssim_weight, grad_image=buffers.grad_image, error_map=error_map, target_key=example.key
+        buffers.image,
+        example.pixels,
+        ssim_weight,
+        grad_image=buffers.grad_image,
+        mask=example.mask,
+        error_map=error_map,
+        target_key=example.key,
     )
     if plan.score:
         device.contribution(len(state.rows), sums=state.scores, weight_map=buffers.error_map)
