@@ -1,6 +1,7 @@
 """Find and load the kernel libraries; their C structs, and statuses as exceptions (kernels/include/splat/splat.h)."""
 
 import ctypes
+import os
 import sysconfig
 from ctypes import POINTER, c_char, c_char_p, c_double, c_float, c_int32, c_int64, c_uint32, c_uint64, c_void_p
 from functools import cache
@@ -185,8 +186,17 @@ _EXCEPTIONS: dict[int, type[Exception]] = {1: ValueError, 2: MemoryError, 3: Run
 
 
 def library_path(device: str) -> Path:
-    """Return the newest of the wheel's copy, an editable install's copy and the checkout's build folder; raises ``LibraryMissingError``."""
+    """Return the newest of the wheel's copy, an editable install's copy and the checkout's build folder; raises ``LibraryMissingError``.
+
+    The environment's SPLATWORKS_KERNELS, a folder, goes before all of them: for comparing builds.
+    """
     name = f"libsplat_{device}.so"
+    chosen = os.environ.get("SPLATWORKS_KERNELS")
+    if chosen:
+        path = Path(chosen).resolve() / name
+        if not path.is_file():
+            raise LibraryMissingError(f"SPLATWORKS_KERNELS is {chosen}, which holds no {name}. Build there or unset it.")
+        return path
     package = Path(str(files("kernels")))
     site = [Path(sysconfig.get_path(key)) / "kernels" for key in ("platlib", "purelib")]
     places = [package / "lib", *(each / "lib" for each in site), package.parent / "build" / "kernels"]
@@ -196,10 +206,14 @@ def library_path(device: str) -> Path:
     return max(found, key=lambda path: path.stat().st_mtime)
 
 
-@cache
 def load(device: str) -> ctypes.CDLL:
     """Return the library of "cpu" or "cuda", its functions declared; raises ``LibraryMissingError`` where it was not built."""
-    library = ctypes.CDLL(str(library_path(device)))
+    return _load(library_path(device))
+
+
+@cache
+def _load(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
     for name, struct in _CALLS.items():
         getattr(library, name).argtypes = (c_void_p, POINTER(struct))
     library.splat_context_create.argtypes = (POINTER(ContextOptions), POINTER(c_void_p))
