@@ -21,7 +21,8 @@ from bench.torch_step import cpu_seconds_per_step
 from engine.options import TrainOptions
 from engine.render import camera_params
 from engine.train.init import gaussians_from_points
-from engine.train.schedule import Recipe, Scale, plan
+from engine.train.recipe import Recipe
+from engine.train.schedule import Scale, plan
 from engine.train.step import Buffers, Example, TrainState, train_step
 from engine.train.views import Split, load_pixels, load_split
 from engine.workspace import Workspace, read_stamp, write_json

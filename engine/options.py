@@ -14,6 +14,7 @@ from engine.errors import InputError
 
 STAGES = ("ingest", "poses", "train", "compress")
 FORMATS = ("ply", "splat", "spz", "sog")
+STRATEGIES = ("budget", "adc")
 
 
 def option(default: Any, help_text: str, *, low: float | None = None, high: float | None = None, choices: tuple[Any, ...] = ()) -> Any:
@@ -94,6 +95,9 @@ class TrainOptions(Checked):
 
     steps: int = option(3000, "optimisation steps, one photo each", low=1, high=200_000)
     max_gaussians: int = option(100_000, "the budget: growth stops here", low=1_000, high=50_000_000)
+    strategy: str = option(
+        "budget", "how gaussians multiply: 'budget' grows to max_gaussians by error, 'adc' by the rules of the 3DGS paper", choices=STRATEGIES
+    )
     max_side: int = option(640, "longer side of the photos trained on, pixels", low=64, high=8192)
     sh_degree: int = option(2, "highest degree of the colour's spherical harmonics", low=0, high=3)
     holdout_every: int = option(8, "every n-th photo is kept out of training and measured; 0 for none", low=0, high=100)

@@ -1,63 +1,44 @@
 """Stage: gaussians from posed photos, by gradient descent on the pictures they make."""
 
-import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image as PillowImage
 
 from engine.errors import Cancelled, CaptureError, InputError
-from engine.events import Checkpointed, OnEvent, Progress, Warned
+from engine.events import OnEvent, Progress, Warned
 from engine.formats.ply import write_ply
 from engine.gaussians import from_rows
 from engine.options import RunOptions, TrainOptions
 from engine.order import morton_order
-from engine.render import render_rows, to_bytes
 from engine.scene import Reconstruction
 from engine.train import checkpoint as checkpoints
 from engine.train.checkpoint import Checkpoint
 from engine.train.density import add_noise, put_in_order, refine
-from engine.train.evaluate import evaluate, mean_of, psnr_db
+from engine.train.evaluate import evaluate, mean_of
 from engine.train.init import camera_extent, gaussians_from_points
-from engine.train.schedule import Recipe, Scale, StepPlan, plan
+from engine.train.recipe import Recipe, recipe_of
+from engine.train.schedule import Scale, StepPlan, plan
 from engine.train.shell import SHARE_OF_BUDGET, shell_radius, shell_rows
 from engine.train.step import Buffers, Example, TrainState, train_step
 from engine.train.views import PhotoCache, Split, ViewSampler, at_level, load_split
+from engine.train.watch import Setup, Watch, write_preview
 from engine.workspace import Workspace, hash_json, read_stamp, replacing, write_json
 from kernels.step import Device, LossValues
 
-REPORT_S = 0.5  # seconds between progress events
 THIN_PSNR_DB = 17.0  # below, a result is worth a word of warning
-PREVIEW_SIDE = 480  # pixels
-RECIPE = Recipe()
 
 
-@dataclass(frozen=True)
-class Setup:
-    """What stays the same during a run."""
-
-    device: Device
-    split: Split
-    photos: PhotoCache
-    extent: float
-    n_start: int
-    recipe: Recipe
-    options: TrainOptions
-    key: str
-    folder: Path
-    on_event: OnEvent
-
-
-def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[str, Any]:
+def run(workspace: Workspace, options: RunOptions, on_event: OnEvent, recipe: Recipe | None = None) -> dict[str, Any]:
     """Train, measure on held-out photos, and write train/gaussians.ply, metrics.json and preview.webp.
 
-    A run that was interrupted goes on from its last checkpoint. Raises ``CaptureError`` when the held-out PSNR is below the floor.
+    ``recipe`` replaces that of the options, for experiments. A run that was interrupted goes on from its last checkpoint.
+    Raises ``CaptureError`` when the held-out PSNR is below the floor.
     """
     torch.set_num_threads(1)  # the kernels have their own pool; torch's would only fight it
     device = Device(n_threads=options.threads)
+    recipe = recipe or recipe_of(options.train)
     split, scene = load_split(workspace.undistorted, options.train.max_side, options.train.holdout_every)
     if not split.train:
         raise InputError("input.too_few_photos", "Too few photos", "no photo is left to train on", "Add photos, or hold none out.")
@@ -65,22 +46,23 @@ def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[st
     photos = PhotoCache(split.train)
     centres = np.stack([image.centre_in_world for image in scene.images])
     extent = camera_extent(centres)
-    saved = load_checkpoint(workspace, options)
+    key = run_key(workspace, options, recipe)
+    saved = load_checkpoint(workspace, key)
     if saved is None:
         generator = torch.Generator().manual_seed(options.seed)
         rows = first_rows(device, scene, split, photos, options.train, generator)
-        saved = Checkpoint(run_key(workspace, options), TrainState.fresh(rows, generator), [], len(rows), 0.0)
+        saved = Checkpoint(key, TrainState.fresh(rows, generator), [], len(rows), 0.0)
     resumed_from = saved.state.step
-    setup = Setup(device, split, photos, extent, saved.n_start, RECIPE, options.train, saved.key, workspace.train, on_event)
+    setup = Setup(device, split, photos, extent, saved.n_start, recipe, options.train, saved.key, workspace.train, on_event)
     spent = optimise(setup, saved)
     stats = finish(setup, saved.state)
     checkpoints.clear(workspace.train)
     return {**stats, **spent, "resumed_from_step": resumed_from}
 
 
-def load_checkpoint(workspace: Workspace, options: RunOptions) -> Checkpoint | None:
+def load_checkpoint(workspace: Workspace, key: str) -> Checkpoint | None:
     """Return the last checkpoint that fits; remove those that belong to other options or photos."""
-    saved = checkpoints.load_latest(workspace.train, run_key(workspace, options))
+    saved = checkpoints.load_latest(workspace.train, key)
     if saved is None:
         checkpoints.clear(workspace.train)
     return saved
@@ -102,10 +84,10 @@ def first_rows(
     return rows[torch.from_numpy(morton_order(rows[:, :3].numpy()))]
 
 
-def run_key(workspace: Workspace, options: RunOptions) -> str:
+def run_key(workspace: Workspace, options: RunOptions, recipe: Recipe) -> str:
     """Return a key that is equal when a checkpoint fits: same photos and poses, same options, same seed, same recipe."""
     poses = read_stamp(workspace, "poses")
-    return hash_json({"poses": poses.key if poses else "", "train": asdict(options.train), "seed": options.seed, "recipe": asdict(RECIPE)})
+    return hash_json({"poses": poses.key if poses else "", "train": asdict(options.train), "seed": options.seed, "recipe": asdict(recipe)})
 
 
 def optimise(setup: Setup, saved: Checkpoint) -> dict[str, float]:
@@ -142,69 +124,6 @@ def one_step(setup: Setup, state: TrainState, index: int, planned: StepPlan, buf
         refine(state, planned.n_target)
         put_in_order(state)
     return loss
-
-
-class Watch:
-    """Reports, previews and checkpoints by the clock; none of it changes what is computed."""
-
-    def __init__(self, setup: Setup, seconds_before: float) -> None:
-        self._setup = setup
-        self._before = seconds_before
-        self._start, self._cpu_start = time.monotonic(), time.process_time()
-        self._reported = self._previewed = self._saved = self._start
-        self._mse: list[float] = []
-
-    def after_step(self, state: TrainState, sampler: ViewSampler, loss: LossValues) -> None:
-        """Do what is due after a step. The event listener may raise ``Cancelled``; the state is whole then."""
-        now, options = time.monotonic(), self._setup.options
-        self._mse.append(loss.mse)
-        if options.checkpoint_s and now - self._saved >= options.checkpoint_s:
-            self.save(state, sampler)
-        data: dict[str, Any] = {}
-        if options.preview_s and now - self._previewed >= options.preview_s:
-            data["preview"] = write_preview(self._setup, state)
-            self._previewed = time.monotonic()
-        if data or now - self._reported >= REPORT_S or state.step == options.steps:
-            self._report(state, data)
-
-    def _report(self, state: TrainState, data: dict[str, Any]) -> None:
-        steps = self._setup.options.steps
-        psnr = psnr_db(sum(self._mse) / len(self._mse))
-        rate = len(self._mse) / max(1e-9, time.monotonic() - self._reported)
-        figures = {
-            "step": state.step,
-            "steps": steps,
-            "psnr_db": round(psnr, 2),
-            "gaussians": len(state.rows),
-            "steps_per_s": round(rate, 1),
-        }
-        message = f"step {state.step}/{steps}, {len(state.rows)} gaussians, {psnr:.1f} dB, {rate:.0f} steps/s"
-        self._mse, self._reported = [], time.monotonic()
-        self._setup.on_event(Progress("train", 0.95 * state.step / steps, message, {**figures, **data}))
-
-    def save(self, state: TrainState, sampler: ViewSampler) -> None:
-        """Write a checkpoint."""
-        setup = self._setup
-        seconds = self._before + time.monotonic() - self._start
-        checkpoints.save(setup.folder, Checkpoint(setup.key, state, sampler.queue, setup.n_start, seconds))
-        self._saved = time.monotonic()
-        setup.on_event(Checkpointed("train", state.step))
-
-    def spent(self) -> dict[str, float]:
-        """Return wall seconds (of all attempts up to their last checkpoints) and CPU seconds (of this process)."""
-        wall = self._before + time.monotonic() - self._start
-        return {"optimise_seconds": round(wall, 3), "cpu_seconds": round(time.process_time() - self._cpu_start, 3)}
-
-
-def write_preview(setup: Setup, state: TrainState) -> str:
-    """Write train/preview.webp, the first photo's view as it looks now, and return its path in the workspace."""
-    view = setup.split.train[0].view
-    scale = min(1.0, PREVIEW_SIDE / max(view.width, view.height))
-    small = view.resized(max(1, round(view.width * scale)), max(1, round(view.height * scale)))
-    image = render_rows(setup.device, state.rows, small, setup.options.sh_degree)
-    with replacing(setup.folder / "preview.webp") as aside:
-        PillowImage.fromarray(to_bytes(image.permute(1, 2, 0).numpy())).save(aside, format="WEBP", quality=80)
-    return f"{setup.folder.name}/preview.webp"
 
 
 def finish(setup: Setup, state: TrainState) -> dict[str, Any]:

@@ -3,7 +3,8 @@ import itertools
 import pytest
 
 from engine.options import TrainOptions
-from engine.train.schedule import Recipe, Scale, haste, plan
+from engine.train.recipe import Recipe
+from engine.train.schedule import Scale, haste, plan
 
 OPTIONS = TrainOptions(steps=1000, max_gaussians=50_000, sh_degree=3)
 RECIPE = Recipe()

@@ -9,7 +9,7 @@ from engine.errors import Cancelled, CaptureError, InputError
 from engine.events import Checkpointed, Event, Progress
 from engine.formats.ply import read_ply
 from engine.options import RunOptions, TrainOptions, preset
-from engine.train import train
+from engine.train import train, watch
 from engine.workspace import Workspace, read_json
 
 STEPS = 200
@@ -66,7 +66,7 @@ def test_a_resumed_run_gives_the_same_file_as_an_uninterrupted_one(posed_workspa
 
     slow = options()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "REPORT_S", 0.0)
+        patch.setattr(watch, "REPORT_S", 0.0)
         with pytest.raises(Cancelled):
             train.run(posed_workspace, slow, interrupt)
     assert list(posed_workspace.train.glob("checkpoint-*.pt"))

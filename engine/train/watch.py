@@ -1,0 +1,102 @@
+"""What a run holds fixed, and what it tells and saves by the clock while it goes."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image as PillowImage
+
+from engine.events import Checkpointed, OnEvent, Progress
+from engine.options import TrainOptions
+from engine.render import render_rows, to_bytes
+from engine.train import checkpoint as checkpoints
+from engine.train.checkpoint import Checkpoint
+from engine.train.evaluate import psnr_db
+from engine.train.recipe import Recipe
+from engine.train.step import TrainState
+from engine.train.views import PhotoCache, Split, ViewSampler
+from engine.workspace import replacing
+from kernels.step import Device, LossValues
+
+REPORT_S = 0.5  # seconds between progress events
+PREVIEW_SIDE = 480  # pixels
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What stays the same during a run."""
+
+    device: Device
+    split: Split
+    photos: PhotoCache
+    extent: float
+    n_start: int
+    recipe: Recipe
+    options: TrainOptions
+    key: str
+    folder: Path
+    on_event: OnEvent
+
+
+class Watch:
+    """Reports, previews and checkpoints by the clock; none of it changes what is computed."""
+
+    def __init__(self, setup: Setup, seconds_before: float) -> None:
+        self._setup = setup
+        self._before = seconds_before
+        self._start, self._cpu_start = time.monotonic(), time.process_time()
+        self._reported = self._previewed = self._saved = self._start
+        self._mse: list[float] = []
+
+    def after_step(self, state: TrainState, sampler: ViewSampler, loss: LossValues) -> None:
+        """Do what is due after a step. The event listener may raise ``Cancelled``; the state is whole then."""
+        now, options = time.monotonic(), self._setup.options
+        self._mse.append(loss.mse)
+        if options.checkpoint_s and now - self._saved >= options.checkpoint_s:
+            self.save(state, sampler)
+        data: dict[str, Any] = {}
+        if options.preview_s and now - self._previewed >= options.preview_s:
+            data["preview"] = write_preview(self._setup, state)
+            self._previewed = time.monotonic()
+        if data or now - self._reported >= REPORT_S or state.step == options.steps:
+            self._report(state, data)
+
+    def _report(self, state: TrainState, data: dict[str, Any]) -> None:
+        steps = self._setup.options.steps
+        psnr = psnr_db(sum(self._mse) / len(self._mse))
+        rate = len(self._mse) / max(1e-9, time.monotonic() - self._reported)
+        figures = {
+            "step": state.step,
+            "steps": steps,
+            "psnr_db": round(psnr, 2),
+            "gaussians": len(state.rows),
+            "steps_per_s": round(rate, 1),
+        }
+        message = f"step {state.step}/{steps}, {len(state.rows)} gaussians, {psnr:.1f} dB, {rate:.0f} steps/s"
+        self._mse, self._reported = [], time.monotonic()
+        self._setup.on_event(Progress("train", 0.95 * state.step / steps, message, {**figures, **data}))
+
+    def save(self, state: TrainState, sampler: ViewSampler) -> None:
+        """Write a checkpoint."""
+        setup = self._setup
+        seconds = self._before + time.monotonic() - self._start
+        checkpoints.save(setup.folder, Checkpoint(setup.key, state, sampler.queue, setup.n_start, seconds))
+        self._saved = time.monotonic()
+        setup.on_event(Checkpointed("train", state.step))
+
+    def spent(self) -> dict[str, float]:
+        """Return wall seconds (of all attempts up to their last checkpoints) and CPU seconds (of this process)."""
+        wall = self._before + time.monotonic() - self._start
+        return {"optimise_seconds": round(wall, 3), "cpu_seconds": round(time.process_time() - self._cpu_start, 3)}
+
+
+def write_preview(setup: Setup, state: TrainState) -> str:
+    """Write train/preview.webp, the first photo's view as it looks now, and return its path in the workspace."""
+    view = setup.split.train[0].view
+    scale = min(1.0, PREVIEW_SIDE / max(view.width, view.height))
+    small = view.resized(max(1, round(view.width * scale)), max(1, round(view.height * scale)))
+    image = render_rows(setup.device, state.rows, small, setup.options.sh_degree)
+    with replacing(setup.folder / "preview.webp") as aside:
+        PillowImage.fromarray(to_bytes(image.permute(1, 2, 0).numpy())).save(aside, format="WEBP", quality=80)
+    return f"{setup.folder.name}/preview.webp"
