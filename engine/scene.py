@@ -46,6 +46,14 @@ class Points3D:
 
 
 @dataclass(frozen=True)
+class Observations:
+    """Where one photo saw which sparse points: pixels from the top left corner, and the points' ids in the model."""
+
+    xy: Array  # [K, 2] float64
+    point: npt.NDArray[np.int64]  # [K] int64
+
+
+@dataclass(frozen=True)
 class Reconstruction:
     """Cameras by id, images sorted by name, points."""
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from engine.errors import InputError
 from engine.geometry import quat_from_rotation, rotation_from_quat
-from engine.scene import Array, Camera, Image, Points3D, Reconstruction
+from engine.scene import Array, Camera, Image, Observations, Points3D, Reconstruction
 from engine.workspace import replacing
 
 # Name and number of parameters by COLMAP's model id.
@@ -35,7 +35,8 @@ _CAMERA = struct.Struct("<IiQQ")
 _IMAGE = struct.Struct("<I7dI")
 _COUNT = struct.Struct("<Q")
 _POINT = struct.Struct("<Q3d3BdQ")
-_OBSERVATION_BYTES = 24  # x, y float64; point id int64
+_OBSERVATION = np.dtype([("xy", "<f8", 2), ("point", "<i8")])  # pixels; id of the point, -1 for none
+_OBSERVATION_BYTES = _OBSERVATION.itemsize
 _TRACK_BYTES = 8  # image id, index of the observation, uint32
 _MAX_NAME = 4096
 
@@ -98,6 +99,24 @@ def read_reconstruction(folder: Path) -> Reconstruction:
     images = _read_images(_Reader(folder / "images.bin"), cameras)
     points = _read_points(_Reader(folder / "points3D.bin"))
     return Reconstruction(cameras, sorted(images, key=lambda image: image.name), points)
+
+
+def read_observations(folder: Path) -> dict[str, Observations]:
+    """Return, by photo name, where each photo saw which sparse points; empty where the model came without tracks.
+
+    Raises ``InputError`` as ``read_reconstruction`` does.
+    """
+    reader = _Reader(folder / "images.bin")
+    seen: dict[str, Observations] = {}
+    for _ in range(reader.take_count(_IMAGE.size + 1 + _COUNT.size)):
+        reader.take(_IMAGE)
+        name = reader.take_name()
+        count = reader.take_count(_OBSERVATION_BYTES)
+        rows = np.frombuffer(reader.data, _OBSERVATION, count, reader.skip(count * _OBSERVATION_BYTES))
+        rows = rows[rows["point"] >= 0]
+        seen[name] = Observations(rows["xy"], rows["point"])
+    reader.end()
+    return seen
 
 
 def write_reconstruction(folder: Path, reconstruction: Reconstruction) -> None:
