@@ -4,6 +4,8 @@
 // Screen covariance = A A^T + dilation I, A = J W R S: J the projection's Jacobian with x/z and y/z clamped to the view plus a margin,
 // W the camera's rotation, R S the gaussian's axes. Its determinant is summed from squares (the cross product of A's rows), never subtracted.
 
+#include "hd.h"
+
 struct Lens {       // what the formulas need of a camera
   float w[12];      // cam_from_world, row-major 3x4
   float fx, fy, cx, cy;
@@ -22,7 +24,7 @@ template <class V> struct Screen {
 };
 
 template <class V>
-static inline __attribute__((always_inline)) void project_centre(const Lens &k, V mx, V my, V mz, Screen<V> *o) {
+SPLAT_INLINE void project_centre(const Lens &k, V mx, V my, V mz, Screen<V> *o) {
   for (int i = 0; i < 3; i++) o->p[i] = mx * k.w[4 * i] + my * k.w[4 * i + 1] + mz * k.w[4 * i + 2] + k.w[4 * i + 3];
   o->rz = rcp(o->p[2]);
   V tx = o->p[0] * o->rz, ty = o->p[1] * o->rz;
@@ -34,7 +36,7 @@ static inline __attribute__((always_inline)) void project_centre(const Lens &k, 
   o->ty = clamp(ty, k.y_lo, k.y_hi);
 }
 
-template <class V> static inline __attribute__((always_inline)) void project_shape(const Lens &k, const V *log_scale, const V *quat, Screen<V> *o) {
+template <class V> SPLAT_INLINE void project_shape(const Lens &k, const V *log_scale, const V *quat, Screen<V> *o) {
   V norm = quat[0] * quat[0] + quat[1] * quat[1] + quat[2] * quat[2] + quat[3] * quat[3];
   o->rq = rsqrt(vmax(norm, norm * 0.0f + 1e-30f));
   for (int i = 0; i < 4; i++) o->q[i] = quat[i] * o->rq;
@@ -74,7 +76,7 @@ template <class V> struct ScreenGrad {  // of the loss, by what the parameters a
 
 // gx, gy: by the centre in pixels; ga, gb, gc: by the covariance as a full symmetric matrix [[ga gb][gb gc]].
 template <class V>
-static inline __attribute__((always_inline)) void project_backward(const Lens &k, const Screen<V> &s, V gx, V gy, V ga, V gb, V gc,
+SPLAT_INLINE void project_backward(const Lens &k, const Screen<V> &s, V gx, V gy, V ga, V gb, V gc,
                                                                    ScreenGrad<V> *o) {
   V da[6], du[6], dm[9];
   for (int j = 0; j < 3; j++) {

@@ -1,9 +1,10 @@
 // Real spherical harmonics, degrees 1 to 3, in the sign and order of the original splat files; templated on the scalar (float, double, a vector).
 // Included inside a namespace after the scalar's operators exist; needs only + - * with floats.
+#include "hd.h"
 #define SPLAT_SH_0 0.28209479177387814f
 
 // The 15 bases above the constant one, of a unit direction.
-template <class V> static inline __attribute__((always_inline)) void sh_basis(V x, V y, V z, int degree, V *out) {
+template <class V> SPLAT_INLINE void sh_basis(V x, V y, V z, int degree, V *out) {
   V none = x * 0.0f;
   for (int k = 0; k < 15; k++) out[k] = none;
   if (degree < 1) return;
@@ -30,7 +31,7 @@ template <class V> static inline __attribute__((always_inline)) void sh_basis(V 
 
 // Gradient by the direction of sum_k q[k] * basis_k.
 template <class V>
-static inline __attribute__((always_inline)) void sh_direction_grad(V x, V y, V z, int degree, const V *q, V *gx, V *gy, V *gz) {
+SPLAT_INLINE void sh_direction_grad(V x, V y, V z, int degree, const V *q, V *gx, V *gy, V *gz) {
   V none = x * 0.0f;
   V dx = none, dy = none, dz = none;
   if (degree >= 1) {
