@@ -89,7 +89,7 @@ def train(workspace: Workspace) -> dict[str, Any]:
 def first_rows(workspace: Workspace, device: Device) -> tuple[Split, torch.Tensor]:
     """Return the photos and the gaussians before the first step."""
     split, scene = load_split(workspace.undistorted, LONG_SIDE, 8)
-    return split, gaussians_from_points(scene, device, N_POINTS, torch.Generator().manual_seed(0))
+    return split, gaussians_from_points(scene, device, Recipe(), N_POINTS, torch.Generator().manual_seed(0))
 
 
 def our_ms(workspace: Workspace, n_steps: int = 40) -> float:

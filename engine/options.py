@@ -14,6 +14,7 @@ from engine.errors import InputError
 
 STAGES = ("ingest", "poses", "train", "compress")
 FORMATS = ("ply", "splat", "spz", "sog")
+POSE_SOURCES = ("auto", "estimate", "given")
 STRATEGIES = ("budget", "adc")
 
 
@@ -81,6 +82,12 @@ class IngestOptions(Checked):
 class PosesOptions(Checked):
     """Structure from motion."""
 
+    source: str = option(
+        "auto",
+        "given: poses that came with the photos (transforms.json or a COLMAP model in sparse/); estimate: found from the photos; auto: given "
+        "where there are any",
+        choices=POSE_SOURCES,
+    )
     exhaustive_below: int = option(60, "match all pairs up to this many photos, neighbours by appearance and name above", low=2, high=1000)
     neighbours: int = option(10, "pairs per photo by appearance, above exhaustive_below", low=2, high=100)
     min_registered: float = option(0.5, "share of photos that must be registered, or the job fails", low=0.0, high=1.0)
@@ -96,7 +103,7 @@ class TrainOptions(Checked):
     steps: int = option(3000, "optimisation steps, one photo each", low=1, high=200_000)
     max_gaussians: int = option(100_000, "the budget: growth stops here", low=1_000, high=50_000_000)
     strategy: str = option(
-        "budget", "how gaussians multiply: 'budget' grows to max_gaussians by error, 'adc' by the rules of the 3DGS paper", choices=STRATEGIES
+        "budget", "how gaussians multiply: 'budget' grows to max_gaussians by error, 'adc' is the 3DGS paper's", choices=STRATEGIES
     )
     max_side: int = option(640, "longer side of the photos trained on, pixels", low=64, high=8192)
     sh_degree: int = option(2, "highest degree of the colour's spherical harmonics", low=0, high=3)

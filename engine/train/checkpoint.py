@@ -36,6 +36,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
         "moment2": state.optimizer.moment2,
         "last_step": state.optimizer.last_step,
         "scores": state.scores,
+        "density": state.density,
         "generator": state.generator.get_state(),
         "queue": checkpoint.queue,
         "n_start": checkpoint.n_start,
@@ -80,7 +81,7 @@ def _restore(values: dict[str, object]) -> Checkpoint:
     generator = torch.Generator()
     generator.set_state(tensors["generator"])
     optimizer = OptimizerState(tensors["moment1"], tensors["moment2"], tensors["last_step"])
-    state = TrainState(tensors["rows"], optimizer, tensors["scores"], generator, int(str(values["step"])))
+    state = TrainState(tensors["rows"], optimizer, tensors["scores"], generator, tensors["density"], int(str(values["step"])))
     queue = values["queue"]
     assert isinstance(queue, list)
     return Checkpoint(str(values["key"]), state, queue, int(str(values["n_start"])), float(str(values["seconds"])))

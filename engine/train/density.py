@@ -7,15 +7,32 @@ along the longest axis keeps the picture nearly unchanged.
 import torch
 
 from engine.order import morton_order
+from engine.train.adc import refine_classic, reset_opacity
+from engine.train.recipe import Recipe
+from engine.train.schedule import StepPlan
+from engine.train.split import LOG_SCALE, LOGIT, MEAN, QUAT, rotations, split
 from engine.train.step import TrainState
 
-MEAN, LOG_SCALE, QUAT, LOGIT = slice(0, 3), slice(3, 6), slice(6, 10), 10
 DEAD_OPACITY = 0.005
-SPLIT_OFFSET = 0.5  # of the longest standard deviation, to each side
-SPLIT_SHRINK = 0.6  # of the longest standard deviation; keeps the variance along the axis about right
 
 
-def refine(state: TrainState, n_target: int) -> None:
+def densify(state: TrainState, plan: StepPlan, recipe: Recipe, extent: float) -> None:
+    """Change the gaussians' places and number as the plan of the step says."""
+    if plan.noise:
+        # Steps without noise are made up for: variances add.
+        add_noise(state, recipe.noise_scale * plan.adam.lr_means * recipe.noise_every**0.5)
+    if plan.refine:
+        if recipe.strategy == "adc":
+            refine_classic(state, extent, plan.n_target, plan.was_reset)
+        else:
+            refine(state, plan.n_target, recipe)
+            fade(state, plan.fade)
+        put_in_order(state)
+    if plan.reset:
+        reset_opacity(state)
+
+
+def refine(state: TrainState, n_target: int, recipe: Recipe) -> None:
     """Replace dead gaussians and grow to ``n_target``: both by splitting those to which most error was charged."""
     alive = torch.sigmoid(state.rows[:, LOGIT]) > DEAD_OPACITY
     n_alive = int(alive.sum())
@@ -24,14 +41,21 @@ def refine(state: TrainState, n_target: int) -> None:
     if n_births == 0:
         state.resize_rows(keep, state.rows[:0])
         return
-    parents = choose_parents(state.scores[keep], n_births, state.generator)
+    parents = choose_parents(state.scores[keep] ** recipe.score_power, n_births, state.generator)
     chosen = keep[parents]
-    first, second = split(state.rows[chosen])
+    first, second = split(state.rows[chosen], recipe)
     state.rows[chosen] = first
     # Both halves are new: the old moments describe neither.
     state.optimizer.moment1[chosen] = 0.0
     state.optimizer.moment2[chosen] = 0.0
     state.resize_rows(keep, second)
+
+
+def fade(state: TrainState, amount: float) -> None:
+    """Take ``amount`` off every opacity, so that only what the photos ask for stays."""
+    if amount > 0:
+        faded = (torch.sigmoid(state.rows[:, LOGIT]) - amount).clamp(1e-4, 1.0 - 1e-4)
+        state.rows[:, LOGIT] = torch.logit(faded)
 
 
 def put_in_order(state: TrainState) -> None:
@@ -48,37 +72,6 @@ def choose_parents(scores: torch.Tensor, count: int, generator: torch.Generator)
     weights = scores.double().clamp_min(0.0) + 1e-12
     keys = torch.rand(len(weights), generator=generator, dtype=torch.float64).log() / weights
     return torch.topk(keys, count).indices.sort().values
-
-
-def split(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # [C, 64] -> two [C, 64]
-    """Return the two halves of each gaussian, moved apart along its longest axis and shrunk there.
-
-    Opacity of a half: 1 - sqrt(1 - o) would keep the middle's alpha if the halves coincided; moved apart they overlap less, hence the
-    milder exponent 1 / sqrt 2.
-    """
-    longest = rows[:, LOG_SCALE].argmax(dim=1)
-    picked = torch.arange(len(rows))
-    sigma = rows[picked, 3 + longest].exp()
-    axis = rotations(rows[:, QUAT])[picked, :, longest]
-    halves = (rows.clone(), rows.clone())
-    opacity = torch.sigmoid(rows[:, LOGIT])
-    shared = 1.0 - (1.0 - opacity).clamp_min(1e-6) ** (1.0 / 2**0.5)
-    for half, side in zip(halves, (1.0, -1.0), strict=True):
-        half[:, MEAN] += side * SPLIT_OFFSET * sigma[:, None] * axis
-        half[picked, 3 + longest] += torch.tensor(SPLIT_SHRINK).log()
-        half[:, LOGIT] = torch.logit(shared.clamp(1e-4, 1.0 - 1e-4))
-    return halves
-
-
-def rotations(quats: torch.Tensor) -> torch.Tensor:  # [C, 4] wxyz -> [C, 3, 3]
-    """Return rotation matrices; columns are the gaussian's axes in the world."""
-    w, x, y, z = torch.nn.functional.normalize(quats, dim=1).unbind(1)
-    entries = (
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    )  # fmt: skip
-    return torch.stack(entries, dim=1).view(-1, 3, 3)
 
 
 def add_noise(state: TrainState, strength: float) -> None:

@@ -5,31 +5,31 @@ import torch
 
 from engine.gaussians import Gaussians, to_rows
 from engine.scene import Array, Reconstruction
+from engine.train.recipe import Recipe
 from kernels.step import Device
 
 SH_C0 = 0.28209479177387814  # the constant basis function, 1 / (2 sqrt pi)
-INITIAL_OPACITY = 0.3
-SCALE_SHARE = 0.7  # of the distance to the nearest points: neighbours just overlap
-MIN_POINTS = 2_000
 
 
-def gaussians_from_points(scene: Reconstruction, device: Device, max_count: int, generator: torch.Generator) -> torch.Tensor:
+def gaussians_from_points(
+    scene: Reconstruction, device: Device, recipe: Recipe, max_count: int, generator: torch.Generator
+) -> torch.Tensor:
     """Return parameter rows [N, 64]: round gaussians as large as the gaps between the points, in the points' colours.
 
-    With fewer than ``MIN_POINTS`` points, copies scattered by the same gaps are added, so that thin clouds can grow evenly.
+    With fewer points than the recipe's ``min_points``, copies scattered by the same gaps are added, so that thin clouds can grow evenly.
     """
     xyz, rgb = scene.points.xyz.astype(np.float32), scene.points.rgb.astype(np.float32) / 255.0
     if len(xyz) > max_count:
         chosen = torch.randperm(len(xyz), generator=generator)[:max_count].sort().values.numpy()
         xyz, rgb = xyz[chosen], rgb[chosen]
     gaps = point_gaps(xyz, device)
-    n_extra = min(max_count, MIN_POINTS) - len(xyz)
+    n_extra = min(max_count, recipe.min_points) - len(xyz)
     if n_extra > 0 and len(xyz):
         spread = torch.randn((n_extra, 3), generator=generator).numpy()
         source = np.arange(n_extra) % len(xyz)
         xyz = np.concatenate([xyz, xyz[source] + spread * gaps[source, None]])
         rgb, gaps = np.concatenate([rgb, rgb[source]]), np.concatenate([gaps, gaps[source]])
-    return torch.from_numpy(to_rows(round_gaussians(xyz, rgb, gaps * SCALE_SHARE)))
+    return torch.from_numpy(to_rows(round_gaussians(xyz, rgb, gaps * recipe.init_scale, recipe.init_opacity)))
 
 
 def point_gaps(xyz: np.ndarray, device: Device) -> np.ndarray:  # [P, 3] float32 -> [P] float32
@@ -43,14 +43,14 @@ def point_gaps(xyz: np.ndarray, device: Device) -> np.ndarray:  # [P, 3] float32
     return clipped
 
 
-def round_gaussians(xyz: np.ndarray, rgb: np.ndarray, scales: np.ndarray) -> Gaussians:  # [P, 3], [P, 3], [P] float32
-    """Return round gaussians of one size each, half transparent, without view dependence."""
+def round_gaussians(xyz: np.ndarray, rgb: np.ndarray, scales: np.ndarray, opacity: float) -> Gaussians:  # [P, 3], [P, 3], [P] float32
+    """Return round gaussians of one size each and one opacity, without view dependence."""
     n = len(xyz)
     sh = np.zeros((n, 16, 3), np.float32)
     sh[:, 0] = (rgb - 0.5) / SH_C0
     quats = np.tile(np.array([1.0, 0.0, 0.0, 0.0], np.float32), (n, 1))
     log_scales = np.repeat(np.log(np.maximum(scales, 1e-7)).astype(np.float32)[:, None], 3, axis=1)
-    logits = np.full(n, np.log(INITIAL_OPACITY / (1.0 - INITIAL_OPACITY)), np.float32)
+    logits = np.full(n, np.log(opacity / (1.0 - opacity)), np.float32)
     return Gaussians(xyz.astype(np.float32), log_scales, quats, logits, sh)
 
 

@@ -1,4 +1,4 @@
-"""The recipe: every constant of a training run, in one place, so that each can be changed alone and measured."""
+"""The recipe: every constant of a training run, in one place, so that each can be changed alone and measured (bench/ablation.py)."""
 
 from dataclasses import dataclass
 
@@ -21,25 +21,65 @@ class Recipe:
     lr_quats: float = 1e-3
     lr_opacity: float = 2.5e-2
     lr_sh_dc: float = 2.5e-3
+    lr_end: float = 1.0  # share of the other rates at the last step, falling from decay_from on
+    decay_from: float = 0.7
+    beta2: float = 0.999
     sh_rest_share: float = 0.1  # lr of the higher bases relative to the constant one
     sh_rest_every: int = 4  # the higher bases are three quarters of all memory traffic and change slowly
+    sh_speed: float = 5 / 3  # degrees rise evenly, the last one at 1 / sh_speed of the run
     ssim_weight: float = 0.2
-    opacity_reg: float = 0.01  # of the mean opacity (3DGS-MCMC)
-    scale_reg: float = 0.01  # of the mean scale, in units of the camera extent
-    reg_until: float = 0.85
+    levels: tuple[tuple[float, int], ...] = ((0.10, 2), (0.35, 1))  # until this share of the run, at 1/2^level of the size
+
+    init_opacity: float = 0.3
+    init_scale: float = 0.7  # of the distance to the nearest points: neighbours just overlap
+    min_points: int = 2_000  # thinner clouds are filled up to this
+    shell_share: float = 0.02  # of the budget, on a sphere far behind the scene
+
+    strategy: str = "budget"
     refine_every: int = 100
     refine_from: float = 0.05
     grow_until: float = 0.6
     relocate_until: float = 0.85
+    score_views: int = 10  # the last steps before a refinement in which errors are charged to gaussians
+    score_power: float = 1.0  # parents are drawn with probability in proportion to this power of the error charged to them
+    split_offset: float = 0.5  # of the longest standard deviation, to each side
+    split_shrink: float = 0.6  # of the longest standard deviation; keeps the variance along the axis about right
+    split_opacity: float = 0.5**0.5  # a half gets 1 - (1 - o)^this
+    opacity_decay: float = 0.0  # taken off every opacity at a refinement, falling to nothing over the run
+    opacity_reg: float = 0.01  # of the mean opacity (3DGS-MCMC)
+    scale_reg: float = 0.01  # of the mean scale, in units of the camera extent
+    reg_until: float = 0.85
     noise_until: float = 0.9
     noise_every: int = 10
     noise_scale: float = 5e5  # of the position's learning rate (3DGS-MCMC)
-    score_views: int = 10  # the last steps before a refinement in which errors are charged to gaussians
-    levels: tuple[tuple[float, int], ...] = ((0.10, 2), (0.35, 1))  # until this share of the run, at 1/2^level of the size
+
+    reset_every: float = 0.0  # share of the run between opacity resets of the classic strategy
 
 
 BUDGET = Recipe()
-ADC = Recipe()
+
+# Kerbl et al. 2023, sections 5.2 and 7.1. What is counted there in steps of a run of 30,000 (start, end, resets, colour degrees) is a share
+# of the run here; refining stays at every 100 steps, which the gradient threshold is made for.
+ADC = Recipe(
+    strategy="adc",
+    most_haste=1.0,
+    lr_opacity=5e-2,
+    sh_rest_share=0.05,
+    sh_rest_every=1,
+    sh_speed=10.0,
+    levels=(),
+    init_opacity=0.1,
+    init_scale=1.0,
+    min_points=0,
+    shell_share=0.0,
+    refine_from=500 / 30_000,
+    grow_until=0.5,
+    relocate_until=0.5,
+    opacity_reg=0.0,
+    scale_reg=0.0,
+    noise_until=0.0,
+    reset_every=0.1,
+)
 
 
 def recipe_of(options: TrainOptions) -> Recipe:

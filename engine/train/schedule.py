@@ -19,6 +19,10 @@ class StepPlan:
     noise: bool
     refine: bool
     n_target: int
+    fade: float  # taken off every opacity at a refinement
+    measure: bool  # collect the kernels' density statistics
+    reset: bool  # of opacities, in the classic strategy
+    was_reset: bool
 
 
 @dataclass(frozen=True)
@@ -34,15 +38,21 @@ def plan(step: int, options: TrainOptions, recipe: Recipe, scale: Scale) -> Step
     """Return the plan of step 1..steps."""
     share = step / options.steps
     refining = recipe.refine_from <= share <= recipe.relocate_until
+    is_classic = recipe.strategy == "adc"
+    period = max(1, round(recipe.reset_every * options.steps))
     until_refine = (-step) % recipe.refine_every
     return StepPlan(
         adam=adam_params(step, options, recipe, scale),
         level=next((level for until, level in recipe.levels if share <= until), 0),
-        sh_degree=min(options.sh_degree, int(share * 5 * options.sh_degree / 3)) if options.sh_degree else 0,
-        score=refining and until_refine < recipe.score_views,
+        sh_degree=min(options.sh_degree, int(share * recipe.sh_speed * options.sh_degree)),
+        score=not is_classic and refining and until_refine < recipe.score_views,
         noise=share <= recipe.noise_until and step % recipe.noise_every == 0,
         refine=refining and until_refine == 0,
-        n_target=growth_target(share, options, recipe, scale.n_start),
+        n_target=options.max_gaussians if is_classic else growth_target(share, options, recipe, scale.n_start),
+        fade=recipe.opacity_decay * (1.0 - share),
+        measure=is_classic and share <= recipe.relocate_until,
+        reset=is_classic and share < recipe.relocate_until and step % period == 0,
+        was_reset=step > period,
     )
 
 
@@ -55,21 +65,23 @@ def haste(steps: int, recipe: Recipe) -> float:
 
 
 def adam_params(step: int, options: TrainOptions, recipe: Recipe, scale: Scale) -> AdamParams:
-    """Return the rates of a step; the position's falls exponentially, the rest are constant."""
+    """Return the rates of a step; the position's falls exponentially, the rest from ``decay_from`` on."""
     share = step / options.steps
     # Regularisers act on the mean over all gaussians; the kernel wants what falls on one of them.
     regularised = float(share <= recipe.reg_until) / max(1, scale.n)
     stride = haste(options.steps, recipe)
+    late = recipe.lr_end ** max(0.0, (share - recipe.decay_from) / (1.0 - recipe.decay_from))
     return AdamParams(
         step=step,
         lr_means=stride * recipe.lr_means * scale.extent * recipe.lr_means_end**share,
-        lr_log_scales=stride * recipe.lr_log_scales,
-        lr_quats=recipe.lr_quats,
-        lr_opacity=recipe.lr_opacity,
-        lr_sh_dc=recipe.lr_sh_dc,
-        lr_sh_rest=recipe.lr_sh_dc * recipe.sh_rest_share * recipe.sh_rest_every,
+        lr_log_scales=late * stride * recipe.lr_log_scales,
+        lr_quats=late * recipe.lr_quats,
+        lr_opacity=late * recipe.lr_opacity,
+        lr_sh_dc=late * recipe.lr_sh_dc,
+        lr_sh_rest=late * recipe.lr_sh_dc * recipe.sh_rest_share * recipe.sh_rest_every,
         opacity_reg=recipe.opacity_reg * regularised,
         scale_reg=recipe.scale_reg / scale.extent * regularised,
+        beta2=recipe.beta2,
         step_sh_rest=step % recipe.sh_rest_every == 0,
     )
 

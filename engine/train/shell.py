@@ -14,11 +14,10 @@ from engine.train.views import PhotoCache, TrainingPhoto, at_level
 
 RADIUS_IN_EXTENTS = 10.0  # parallax between neighbouring photos is then below a few pixels
 RADIUS_IN_SCENES = 1.5  # of the distance within which 99 % of the sparse points lie
-SHARE_OF_BUDGET = 0.02
 LEVEL = 2  # a quarter of the size is plenty for a first colour
 
 
-def shell_rows(train: list[TrainingPhoto], photos: PhotoCache, centre: Array, radius: float, count: int) -> torch.Tensor:
+def shell_rows(train: list[TrainingPhoto], photos: PhotoCache, centre: Array, radius: float, count: int, opacity: float) -> torch.Tensor:
     """Return rows [C, 64], C ≤ ``count``: round gaussians on a sphere, where at least one photo looks, coloured by the photos' median.
 
     A photo in which the direction is covered by something near gives a wrong colour; the shell is not seen there either.
@@ -36,7 +35,7 @@ def shell_rows(train: list[TrainingPhoto], photos: PhotoCache, centre: Array, ra
     colours = np.nanmedian(samples[:, seen_by_any], axis=0)
     spacing = radius * np.sqrt(4.0 * np.pi / count)
     sizes = np.full(int(seen_by_any.sum()), 0.5 * spacing, np.float32)
-    return torch.from_numpy(to_rows(round_gaussians(points[seen_by_any].astype(np.float32), colours, sizes)))
+    return torch.from_numpy(to_rows(round_gaussians(points[seen_by_any].astype(np.float32), colours, sizes, opacity)))
 
 
 def fibonacci_sphere(count: int) -> Array:

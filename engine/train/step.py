@@ -8,9 +8,7 @@ from engine.gaussians import ROW
 from engine.render import camera_params
 from engine.scene import PinholeView
 from engine.train.schedule import StepPlan
-from kernels.step import Device, LossValues, OptimizerState
-
-DENSITY_COLUMNS = 4
+from kernels.step import DENSITY, Device, LossValues, OptimizerState
 
 
 @dataclass
@@ -21,6 +19,7 @@ class TrainState:
     optimizer: OptimizerState
     scores: torch.Tensor  # [N] float32: error charged to each gaussian since the last refinement
     generator: torch.Generator
+    density: torch.Tensor  # [N, 4] float32: the kernels' statistics since the last refinement, where the plan asks for them
     step: int = 0
 
     @classmethod
@@ -29,7 +28,7 @@ class TrainState:
         n = len(rows)
         moments = [torch.zeros((n, ROW)) for _ in range(2)]
         optimizer = OptimizerState(moments[0], moments[1], torch.zeros(n, dtype=torch.int32))
-        return cls(rows, optimizer, torch.zeros(n), generator)
+        return cls(rows, optimizer, torch.zeros(n), generator, torch.zeros((n, DENSITY)))
 
     def resize_rows(self, keep: torch.Tensor, added: torch.Tensor) -> None:
         """Keep the rows that ``keep`` names (int64, in this order) and append ``added`` [A, 64] with moments of zero."""
@@ -41,6 +40,7 @@ class TrainState:
             torch.cat([self.optimizer.last_step[keep], torch.full((n_added,), self.step, dtype=torch.int32)]),
         )
         self.scores = torch.zeros(len(self.rows))
+        self.density = torch.zeros((len(self.rows), DENSITY))
 
 
 @dataclass(frozen=True)
@@ -84,5 +84,5 @@ def train_step(device: Device, state: TrainState, example: Example, plan: StepPl
     )
     if plan.score:
         device.contribution(len(state.rows), sums=state.scores, weight_map=buffers.error_map)
-    device.backward_adam(state.rows, state.optimizer, buffers.grad_image, plan.adam)
+    device.backward_adam(state.rows, state.optimizer, buffers.grad_image, plan.adam, density=state.density if plan.measure else None)
     return loss

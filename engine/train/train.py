@@ -10,19 +10,17 @@ from engine.errors import Cancelled, CaptureError, InputError
 from engine.events import OnEvent, Progress, Warned
 from engine.formats.ply import write_ply
 from engine.gaussians import from_rows
-from engine.options import RunOptions, TrainOptions
-from engine.order import morton_order
-from engine.scene import Reconstruction
+from engine.options import RunOptions
 from engine.train import checkpoint as checkpoints
 from engine.train.checkpoint import Checkpoint
-from engine.train.density import add_noise, put_in_order, refine
+from engine.train.density import densify
 from engine.train.evaluate import evaluate, mean_of
-from engine.train.init import camera_extent, gaussians_from_points
+from engine.train.init import camera_extent
 from engine.train.recipe import Recipe, recipe_of
 from engine.train.schedule import Scale, StepPlan, plan
-from engine.train.shell import SHARE_OF_BUDGET, shell_radius, shell_rows
+from engine.train.start import first_rows
 from engine.train.step import Buffers, Example, TrainState, train_step
-from engine.train.views import PhotoCache, Split, ViewSampler, at_level, load_split
+from engine.train.views import PhotoCache, ViewSampler, at_level, load_split
 from engine.train.watch import Setup, Watch, write_preview
 from engine.workspace import Workspace, hash_json, read_stamp, replacing, write_json
 from kernels.step import Device, LossValues
@@ -47,17 +45,17 @@ def run(workspace: Workspace, options: RunOptions, on_event: OnEvent, recipe: Re
     centres = np.stack([image.centre_in_world for image in scene.images])
     extent = camera_extent(centres)
     key = run_key(workspace, options, recipe)
+    setup = Setup(device, split, photos, extent, recipe, options.train, key, workspace.train, on_event)
     saved = load_checkpoint(workspace, key)
     if saved is None:
         generator = torch.Generator().manual_seed(options.seed)
-        rows = first_rows(device, scene, split, photos, options.train, generator)
+        rows = first_rows(setup, scene, generator)
         saved = Checkpoint(key, TrainState.fresh(rows, generator), [], len(rows), 0.0)
     resumed_from = saved.state.step
-    setup = Setup(device, split, photos, extent, saved.n_start, recipe, options.train, saved.key, workspace.train, on_event)
     spent = optimise(setup, saved)
     stats = finish(setup, saved.state)
     checkpoints.clear(workspace.train)
-    return {**stats, **spent, "resumed_from_step": resumed_from}
+    return {**stats, **spent, "n_start": saved.n_start, "resumed_from_step": resumed_from}
 
 
 def load_checkpoint(workspace: Workspace, key: str) -> Checkpoint | None:
@@ -66,22 +64,6 @@ def load_checkpoint(workspace: Workspace, key: str) -> Checkpoint | None:
     if saved is None:
         checkpoints.clear(workspace.train)
     return saved
-
-
-def first_rows(
-    device: Device, scene: Reconstruction, split: Split, photos: PhotoCache, options: TrainOptions, generator: torch.Generator
-) -> torch.Tensor:
-    """Return the gaussians to start from: one a sparse point, and a shell far behind them, [N, 64]."""
-    centres = np.stack([image.centre_in_world for image in scene.images])
-    centre, n_shell = centres.mean(axis=0), int(SHARE_OF_BUDGET * options.max_gaussians)
-    rows = gaussians_from_points(scene, device, options.max_gaussians - n_shell, generator)
-    if len(rows) == 0:
-        raise CaptureError(
-            "capture.no_points", "No points", "the reconstruction has no 3D points to start from", "Take photos with more overlap."
-        )
-    radius = shell_radius(scene.points.xyz, centre, camera_extent(centres))
-    rows = torch.cat([rows, shell_rows(split.train, photos, centre, radius, n_shell)])
-    return rows[torch.from_numpy(morton_order(rows[:, :3].numpy()))]
 
 
 def run_key(workspace: Workspace, options: RunOptions, recipe: Recipe) -> str:
@@ -95,11 +77,11 @@ def optimise(setup: Setup, saved: Checkpoint) -> dict[str, float]:
     state = saved.state
     sampler = ViewSampler(len(setup.split.train), state.generator)
     sampler.queue = list(saved.queue)
-    watch = Watch(setup, saved.seconds)
+    watch = Watch(setup, saved.n_start, saved.seconds)
     buffers: dict[tuple[int, int], Buffers] = {}
     try:
         for step in range(state.step + 1, setup.options.steps + 1):
-            planned = plan(step, setup.options, setup.recipe, Scale(setup.extent, setup.n_start, len(state.rows)))
+            planned = plan(step, setup.options, setup.recipe, Scale(setup.extent, saved.n_start, len(state.rows)))
             loss = one_step(setup, state, sampler.next(), planned, buffers)
             watch.after_step(state, sampler, loss)
     except Cancelled:
@@ -117,12 +99,7 @@ def one_step(setup: Setup, state: TrainState, index: int, planned: StepPlan, buf
         buffers[size] = Buffers.of(*size)
     example = Example(view, pixels, key=1 + index * 8 + planned.level)
     loss = train_step(setup.device, state, example, planned, setup.recipe.ssim_weight, buffers[size])
-    if planned.noise:
-        # Steps without noise are made up for: variances add.
-        add_noise(state, setup.recipe.noise_scale * planned.adam.lr_means * setup.recipe.noise_every**0.5)
-    if planned.refine:
-        refine(state, planned.n_target)
-        put_in_order(state)
+    densify(state, planned, setup.recipe, setup.extent)
     return loss
 
 
@@ -152,7 +129,6 @@ def finish(setup: Setup, state: TrainState) -> dict[str, Any]:
     write_preview(setup, state)
     return {
         "n_gaussians": len(state.rows),
-        "n_start": setup.n_start,
         "n_train": len(setup.split.train),
         "n_test": len(setup.split.test),
         "held_out": held_out,

@@ -31,7 +31,6 @@ class Setup:
     split: Split
     photos: PhotoCache
     extent: float
-    n_start: int
     recipe: Recipe
     options: TrainOptions
     key: str
@@ -42,9 +41,9 @@ class Setup:
 class Watch:
     """Reports, previews and checkpoints by the clock; none of it changes what is computed."""
 
-    def __init__(self, setup: Setup, seconds_before: float) -> None:
+    def __init__(self, setup: Setup, n_start: int, seconds_before: float) -> None:
         self._setup = setup
-        self._before = seconds_before
+        self._n_start, self._before = n_start, seconds_before
         self._start, self._cpu_start = time.monotonic(), time.process_time()
         self._reported = self._previewed = self._saved = self._start
         self._mse: list[float] = []
@@ -81,7 +80,7 @@ class Watch:
         """Write a checkpoint."""
         setup = self._setup
         seconds = self._before + time.monotonic() - self._start
-        checkpoints.save(setup.folder, Checkpoint(setup.key, state, sampler.queue, setup.n_start, seconds))
+        checkpoints.save(setup.folder, Checkpoint(setup.key, state, sampler.queue, self._n_start, seconds))
         self._saved = time.monotonic()
         setup.on_event(Checkpointed("train", state.step))
 

@@ -1,6 +1,8 @@
 import torch
 
-from engine.train.density import DEAD_OPACITY, add_noise, choose_parents, put_in_order, refine, rotations, split
+from engine.train.density import DEAD_OPACITY, add_noise, choose_parents, put_in_order, refine
+from engine.train.recipe import Recipe
+from engine.train.split import rotations, split
 from engine.train.step import TrainState
 
 
@@ -21,7 +23,7 @@ def state_of(rows: torch.Tensor) -> TrainState:
 
 def test_the_halves_lie_on_the_longest_axis_about_the_parent() -> None:
     rows = random_rows(200)
-    first, second = split(rows)
+    first, second = split(rows, Recipe())
     assert torch.allclose((first[:, :3] + second[:, :3]) / 2, rows[:, :3], atol=1e-6)
     longest = rows[:, 3:6].argmax(dim=1)
     axis = rotations(rows[:, 6:10])[torch.arange(200), :, longest]
@@ -47,7 +49,7 @@ def test_parents_are_different_and_follow_the_error() -> None:
 def test_growth_reaches_the_target_and_moments_follow_their_rows() -> None:
     rows = random_rows(100)
     state = state_of(rows)
-    refine(state, 130)
+    refine(state, 130, Recipe())
     assert len(state.rows) == 130
     assert state.optimizer.moment1.shape == (130, 64)
     assert state.optimizer.last_step.shape == state.scores.shape == (130,)
@@ -61,7 +63,7 @@ def test_the_dead_are_replaced_within_the_budget() -> None:
     rows = random_rows(100)
     rows[:30, 10] = torch.logit(torch.tensor(DEAD_OPACITY / 2))
     state = state_of(rows)
-    refine(state, 100)
+    refine(state, 100, Recipe())
     assert len(state.rows) == 100
     assert bool((torch.sigmoid(state.rows[:, 10]) > DEAD_OPACITY).all())
 
@@ -70,7 +72,7 @@ def test_all_dead_leaves_an_empty_scene_and_no_crash() -> None:
     rows = random_rows(10)
     rows[:, 10] = -20.0
     state = state_of(rows)
-    refine(state, 10)
+    refine(state, 10, Recipe())
     assert state.rows.shape == (0, 64)
 
 

@@ -25,7 +25,7 @@ def test_directions_are_unit_vectors_spread_evenly() -> None:
 
 def test_the_shell_stands_only_where_a_photo_looks_and_has_its_colour(tmp_path: Path) -> None:
     photo = photo_of(tmp_path, (10, 120, 240))
-    rows = shell_rows([photo], PhotoCache([photo]), np.zeros(3), 50.0, 2000)
+    rows = shell_rows([photo], PhotoCache([photo]), np.zeros(3), 50.0, 2000, 0.3)
     assert 0 < len(rows) < 1000
     means = rows[:, :3].double().numpy()
     assert np.allclose(np.linalg.norm(means, axis=1), 50.0, rtol=1e-5)
