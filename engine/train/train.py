@@ -14,12 +14,14 @@ from engine.options import RunOptions
 from engine.train import checkpoint as checkpoints
 from engine.train.checkpoint import Checkpoint
 from engine.train.density import densify
+from engine.train.eta import Forecast, foresee
 from engine.train.evaluate import evaluate, mean_of
 from engine.train.init import camera_extent
 from engine.train.recipe import Recipe, recipe_of
 from engine.train.schedule import Scale, StepPlan, plan
 from engine.train.start import first_rows
 from engine.train.step import Buffers, Example, TrainState, train_step
+from engine.train.trial import clocks
 from engine.train.views import PhotoCache, ViewSampler, at_level, load_split
 from engine.train.watch import Setup, Watch, write_preview
 from engine.workspace import Workspace, hash_json, read_stamp, replacing, write_json
@@ -52,10 +54,14 @@ def run(workspace: Workspace, options: RunOptions, on_event: OnEvent, recipe: Re
         rows = first_rows(setup, scene, generator)
         saved = Checkpoint(key, TrainState.fresh(rows, generator), [], len(rows), 0.0)
     resumed_from = saved.state.step
-    spent = optimise(setup, saved)
-    stats = finish(setup, saved.state)
+    buffers: dict[tuple[int, int], Buffers] = {}
+    forecast = foresee(setup, saved, lambda state, index, planned: one_step(setup, state, index, planned, buffers))
+    on_event(Progress("train", 0.0, forecast.estimate.words(), {"estimate": asdict(forecast.estimate)}))
+    began = clocks()
+    spent = optimise(setup, saved, forecast)
+    stats = {**finish(setup, saved.state), **spent, **forecast.estimate.beside(clocks() - began)}
     checkpoints.clear(workspace.train)
-    return {**stats, **spent, "n_start": saved.n_start, "resumed_from_step": resumed_from}
+    return {**stats, "n_start": saved.n_start, "resumed_from_step": resumed_from}
 
 
 def load_checkpoint(workspace: Workspace, key: str) -> Checkpoint | None:
@@ -72,12 +78,12 @@ def run_key(workspace: Workspace, options: RunOptions, recipe: Recipe) -> str:
     return hash_json({"poses": poses.key if poses else "", "train": asdict(options.train), "seed": options.seed, "recipe": asdict(recipe)})
 
 
-def optimise(setup: Setup, saved: Checkpoint) -> dict[str, float]:
+def optimise(setup: Setup, saved: Checkpoint, forecast: Forecast) -> dict[str, float]:
     """Take the remaining steps; return the wall and CPU seconds they took, checkpoints and previews included."""
     state = saved.state
     sampler = ViewSampler(len(setup.split.train), state.generator)
     sampler.queue = list(saved.queue)
-    watch = Watch(setup, saved.n_start, saved.seconds)
+    watch = Watch(setup, saved.n_start, saved.seconds, forecast)
     buffers: dict[tuple[int, int], Buffers] = {}
     try:
         for step in range(state.step + 1, setup.options.steps + 1):

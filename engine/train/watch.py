@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image as PillowImage
 
@@ -38,11 +38,23 @@ class Setup:
     on_event: OnEvent
 
 
+class Course(Protocol):
+    """What a run is expected to take, step by step."""
+
+    def share(self, step: int, steps: int) -> float:
+        """Return how much of the run's time is behind at a step, 0..1."""
+        ...
+
+    def remaining_s(self, step: int, taken_s: float) -> float:
+        """Return the seconds to come when reaching the step took ``taken_s``."""
+        ...
+
+
 class Watch:
     """Reports, previews and checkpoints by the clock; none of it changes what is computed."""
 
-    def __init__(self, setup: Setup, n_start: int, seconds_before: float) -> None:
-        self._setup = setup
+    def __init__(self, setup: Setup, n_start: int, seconds_before: float, course: Course) -> None:
+        self._setup, self._course = setup, course
         self._n_start, self._before = n_start, seconds_before
         self._start, self._cpu_start = time.monotonic(), time.process_time()
         self._reported = self._previewed = self._saved = self._start
@@ -71,10 +83,11 @@ class Watch:
             "psnr_db": round(psnr, 2),
             "gaussians": len(state.rows),
             "steps_per_s": round(rate, 1),
+            "eta_s": round(self._course.remaining_s(state.step, time.monotonic() - self._start), 1),
         }
         message = f"step {state.step}/{steps}, {len(state.rows)} gaussians, {psnr:.1f} dB, {rate:.0f} steps/s"
         self._mse, self._reported = [], time.monotonic()
-        self._setup.on_event(Progress("train", 0.95 * state.step / steps, message, {**figures, **data}))
+        self._setup.on_event(Progress("train", 0.95 * self._course.share(state.step, steps), message, {**figures, **data}))
 
     def save(self, state: TrainState, sampler: ViewSampler) -> None:
         """Write a checkpoint."""

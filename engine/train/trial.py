@@ -1,0 +1,128 @@
+"""What steps cost on this machine: a few of each kind, taken on copies of the run's own gaussians and on its own photos.
+
+The copies are grown to the counts that the schedule will reach by splitting at random. That keeps the picture nearly as it is, and with it
+how many gaussians a pixel meets, which real growth keeps too. Over whole runs such steps and real ones differ by a tenth or less.
+"""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from engine.train.density import put_in_order
+from engine.train.recipe import Recipe
+from engine.train.schedule import StepPlan
+from engine.train.split import split
+from engine.train.step import TrainState
+
+Seconds = npt.NDArray[np.float64]  # [2]: by the wall's clock and by the CPU's (all threads)
+Take = Callable[[TrainState, int, StepPlan], object]  # state, index of the photo, plan
+
+N_PHOTOS = 3  # photos tried at each size: what a pixel costs differs from view to view
+N_REPEATS = 2  # the least of them counts, so that what else the machine does is left out
+SH_REST = "step_sh_rest"
+FLAGS = (*(spec.name for spec in fields(StepPlan) if spec.type is bool), SH_REST)
+LAST = ("refine", "reset")  # tried after the others: they change the rows
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a step costs with ``n`` gaussians at one size: a plain one, and what each flag of its plan adds."""
+
+    n: int
+    plain: Seconds
+    extra: dict[str, Seconds]
+
+
+@dataclass(frozen=True)
+class LevelCost:
+    """What steps cost at one size: points by rising count, and what the first visit of a photo adds (reading, resampling)."""
+
+    first_visit: Seconds
+    points: list[Point]
+
+    def of(self, counts: npt.NDArray[np.int64], flags: dict[str, npt.NDArray[np.bool_]]) -> npt.NDArray[np.float64]:
+        """Return seconds [S, 2] of steps with these counts [S] and flags ([S] each), linear in the count between the points."""
+        ns = [point.n for point in self.points]
+        total = np.stack([np.interp(counts, ns, [point.plain[clock] for point in self.points]) for clock in (0, 1)], axis=1)
+        for name, raised in flags.items():
+            extra = [np.interp(counts, ns, [point.extra.get(name, np.zeros(2))[clock] for point in self.points]) for clock in (0, 1)]
+            total += np.stack(extra, axis=1) * raised[:, None]
+        return total
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What to try: on how many photos, how gaussians are split, how a step is taken."""
+
+    n_photos: int
+    recipe: Recipe
+    take: Take
+
+
+def try_level(state: TrainState, trial: Trial, plans: dict[int, StepPlan], flags: list[str]) -> LevelCost:
+    """Return the cost of steps at one size, for the flags that occur there; ``state`` is left as it was.
+
+    ``plans`` has a typical plan for each count to try.
+    """
+    n_tried = min(N_PHOTOS, trial.n_photos)
+    photos = [index * trial.n_photos // n_tried for index in range(n_tried)]
+    first, points = np.zeros(2), []
+    for position, (n, planned) in enumerate(sorted(plans.items())):
+        twin = grown_copy(state, n, trial.recipe)
+        if position == 0:
+            first = np.mean([timed(trial.take, twin, index, with_only(planned, n)) for index in photos], axis=0)
+        points.append(try_point(twin, trial.take, photos, planned, flags))
+    return LevelCost(np.maximum(first - points[0].plain, 0.0), points)
+
+
+def try_point(state: TrainState, take: Take, photos: list[int], planned: StepPlan, flags: list[str]) -> Point:
+    """Return the cost of steps with as many gaussians as ``state`` has, which is used up."""
+    n = len(state.rows)
+    plain = [least(take, state, index, with_only(planned, n)) for index in photos]
+    extra = {}
+    for flag in sorted(flags, key=lambda name: name in LAST):
+        flagged = least(take, state, photos[0], with_only(planned, n, flag))
+        extra[flag] = np.maximum(flagged - plain[0], 0.0)
+    return Point(n, np.mean(plain, axis=0), extra)
+
+
+def grown_copy(state: TrainState, n: int, recipe: Recipe) -> TrainState:
+    """Return a copy with ``n`` gaussians (or as many as there are, if more), split at random from those of ``state``."""
+    twin = copy.deepcopy(state)
+    chance = torch.Generator().manual_seed(n)
+    while len(twin.rows) < n:
+        have = len(twin.rows)
+        parents = torch.randperm(have, generator=chance)[: n - have]
+        first, second = split(twin.rows[parents], recipe)
+        twin.rows[parents] = first
+        twin.resize_rows(torch.arange(have), second)
+    put_in_order(twin)
+    return twin
+
+
+def with_only(planned: StepPlan, n: int, flag: str = "") -> StepPlan:
+    """Return the plan with all flags down but one, its target the count there is."""
+    down = {name: name == flag for name in FLAGS if name != SH_REST}
+    return replace(planned, adam=replace(planned.adam, step_sh_rest=flag == SH_REST), n_target=n, **down)
+
+
+def least(take: Take, state: TrainState, index: int, planned: StepPlan) -> Seconds:
+    """Return the least time of ``N_REPEATS`` steps, by each clock."""
+    return np.minimum.reduce([timed(take, state, index, planned) for _ in range(N_REPEATS)])
+
+
+def timed(take: Take, state: TrainState, index: int, planned: StepPlan) -> Seconds:
+    """Return the time of one step."""
+    began = clocks()
+    take(state, index, planned)
+    return clocks() - began
+
+
+def clocks() -> Seconds:
+    """Return the readings [2] of the wall's clock and of this process's CPU clock."""
+    return np.array([time.monotonic(), time.process_time()])
