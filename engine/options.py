@@ -84,8 +84,8 @@ class PosesOptions(Checked):
 
     source: str = option(
         "auto",
-        "given: poses that came with the photos (transforms.json or a COLMAP model in sparse/); estimate: found from the photos; auto: given "
-        "where there are any",
+        "given: poses that came with the photos, in transforms.json or a COLMAP model in sparse/; estimate: found from the photos; "
+        "auto: given where there are any",
         choices=POSE_SOURCES,
     )
     exhaustive_below: int = option(60, "match all pairs up to this many photos, neighbours by appearance and name above", low=2, high=1000)

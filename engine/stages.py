@@ -34,16 +34,18 @@ def stage_key(workspace: Workspace, stage: str, options: RunOptions) -> str:
     """Return the key of what a stage would make: its options and what it reads. Equal key, equal result; threads do not change it."""
     index = STAGES.index(stage)
     source = _photos_key(workspace) if index == 0 else _previous_key(workspace, stage)
-    chosen = {"options": asdict(getattr(options, stage)), "seed": options.seed}
+    chosen: dict[str, Any] = {"options": asdict(getattr(options, stage)), "seed": options.seed}
+    if index == 0:
+        # Poses that came along are read with the photos, unless they are to be found.
+        chosen["poses_source"] = options.poses.source
     return hash_json({"version": ENGINE_VERSION, "stage": stage, "source": source, **chosen})
 
 
 def _photos_key(workspace: Workspace) -> str:
     # Links are not followed out of the folder by accident: a photo is a regular file.
-    files = sorted(path for path in workspace.photos.rglob("*") if path.is_file()) if workspace.photos.is_dir() else []
-    return hash_json(
-        [(str(path.relative_to(workspace.photos)).encode("utf-8", "surrogateescape").hex(), hash_file(path)) for path in files]
-    )
+    files = workspace.given_files() if workspace.photos.is_dir() else []
+    names = [os.path.relpath(path, workspace.photos).encode("utf-8", "surrogateescape").hex() for path in files]
+    return hash_json([(name, hash_file(path)) for name, path in zip(names, files, strict=True)])
 
 
 def _previous_key(workspace: Workspace, stage: str) -> str:

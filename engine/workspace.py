@@ -1,9 +1,12 @@
 """The folder a run works in: names of its artefacts, atomic writes, stamps.
 
 photos/            the photos as given (or a folder elsewhere, see ``Workspace.photos``)
-images/            upright photos, and images.json: one record a photo, accepted or not, with the reason
+images/            upright photos, and images.json: one record a photo, accepted or not, with the reason; cut-outs over black
+image_masks/       masks of those photos that came with one, NAME.png: 0 where the photo is to be ignored, 255 elsewhere
+image_alpha/       coverage of cut-out photos, NAME.png: 0 transparent to 255
+given/             the poses that came with the photos, as a COLMAP model of the photos in images/; only where poses came
 sparse/            COLMAP model of the registered photos, in the frame all files share (cameras, images, points3D .bin)
-undistorted/       images/ and sparse/ (PINHOLE) for the trainer
+undistorted/       images/ and sparse/ (PINHOLE) for the trainer; masks/ and alpha/ as above
 train/             checkpoints, gaussians.ply (float32, not yet pruned), metrics.json, preview.webp, renders of held-out views
 assets/            what users download
 <stage>.json       stamp: written last, so a stage that has one is whole
@@ -24,6 +27,11 @@ from typing import Any
 from engine.errors import InternalError
 
 ENGINE_VERSION = "1"
+# What may come with photos: masks, and poses of two kinds.
+MASKS = "masks"
+POSES = ("transforms.json", "transforms_train.json")
+MODEL = "sparse"
+COMPANIONS = (MASKS, *POSES, MODEL)
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,35 @@ class Workspace:
     def images_index(self) -> Path:
         """Records of all photos, accepted or not."""
         return self.root / "images.json"
+
+    @property
+    def masks(self) -> Path:
+        """Masks of upright photos."""
+        return self.root / "image_masks"
+
+    @property
+    def alpha(self) -> Path:
+        """Coverage of upright cut-outs."""
+        return self.root / "image_alpha"
+
+    @property
+    def given(self) -> Path:
+        """Poses that came with the photos."""
+        return self.root / "given"
+
+    def companion(self, name: str) -> Path | None:
+        """Return what came with the photos under this name, in their folder or beside it; None where nothing did.
+
+        Beside the workspace's own ``photos/`` lie our artefacts, so there only the folder itself is looked into.
+        """
+        folders = [self.photos] if self.photos.parent == self.root else [self.photos, self.photos.parent]
+        return next((folder / name for folder in folders if (folder / name).exists()), None)
+
+    def given_files(self) -> list[Path]:
+        """Return every file of the capture: photos, and masks and poses in their folder or beside it; sorted."""
+        roots = [self.photos, *(found for name in COMPANIONS if (found := self.companion(name)))]
+        files = [path for root in roots for path in ([root] if root.is_file() else root.rglob("*")) if path.is_file()]
+        return sorted(set(files))
 
     @property
     def sparse(self) -> Path:

@@ -22,7 +22,7 @@ MAX_SOURCE_SIDE = 30_000
 # A photo thinner than this after resizing has no room for features, pixels.
 MIN_SHORT_SIDE = 64
 
-_UPRIGHT = {
+UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -31,7 +31,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_DECODE_ERRORS = (*DAMAGED, EOFError, zlib.error)
+DECODE_ERRORS = (*DAMAGED, EOFError, zlib.error)
 
 
 class PhotoError(Exception):
@@ -45,12 +45,17 @@ class PhotoError(Exception):
 
 @dataclass(frozen=True)
 class Decoded:
-    """An upright RGB photo, not larger than asked for, and what its file said."""
+    """An upright RGB photo, not larger than asked for, and what its file said.
+
+    A photo with transparent pixels comes over black, which is the same as colours multiplied by ``alpha`` (mode L). ``orientation`` is the
+    EXIF turn that was made; the source's size is after it.
+    """
 
     pixels: Image.Image
     source_width: int
     source_height: int
-    has_alpha: bool
+    alpha: Image.Image | None
+    orientation: int
     exif: Exif
 
 
@@ -88,7 +93,7 @@ def open_photo(path: Path, allowed: list[str], options: IngestOptions) -> Image.
         photo = Image.open(path, formats=allowed)
     except UnidentifiedImageError as error:
         raise PhotoError("photo.unreadable", f"is not a photo that can be read here ({', '.join(allowed)}); convert it to JPEG") from error
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise PhotoError("photo.unreadable", f"has a damaged header ({error}); export it again") from error
     try:
         _check_size(photo.width, photo.height, options)
@@ -98,26 +103,41 @@ def open_photo(path: Path, allowed: list[str], options: IngestOptions) -> Image.
     return photo
 
 
-def decode(photo: Image.Image, max_side: int) -> Decoded:
-    """Decode all of an opened photo: upright, RGB on black, sRGB, longer side at most ``max_side``. Raises ``PhotoError``."""
+def decode(photo: Image.Image, max_side: int, posed_size: tuple[int, int] | None = None) -> Decoded:
+    """Decode all of an opened photo: upright, RGB on black, sRGB, longer side at most ``max_side``. Raises ``PhotoError``.
+
+    ``posed_size`` is what a pose that came with the photo says of its width and height: such poses are of the pixels as stored, so the
+    photo is turned only if that gives the shape that the pose speaks of.
+    """
     width, height = photo.size
     exif = read_exif(photo)
+    orientation = exif.orientation if posed_size is None or _was_turned(exif, photo.size, posed_size) else 1
     profile = photo.info.get("icc_profile")
     # JPEG can decode at half, quarter, eighth size; twice the wanted size keeps the resampling clean and saves most of the memory.
     photo.draft(None, (2 * max_side, 2 * max_side))
     try:
         photo.load()
-        flat, has_alpha = _flatten(photo)
-    except _DECODE_ERRORS as error:
+        flat, alpha = _flatten(photo, profile)
+    except DECODE_ERRORS as error:
         code = "photo.truncated" if "truncated" in str(error) else "photo.unreadable"
         raise PhotoError(code, f"is cut off or damaged ({error}); copy it from the camera again") from error
-    small = _fit(flat, width, height, max_side)
-    upright = _to_srgb(small, profile)
-    if exif.orientation in _UPRIGHT:
-        upright = upright.transpose(_UPRIGHT[exif.orientation])
-    if exif.orientation >= 5:
+    pixels = _upright(_fit(flat, width, height, max_side), orientation)
+    if alpha is None:
+        pixels = _to_srgb(pixels, profile)
+    else:
+        alpha = _upright(_fit(alpha, width, height, max_side), orientation)
+    if orientation >= 5:
         width, height = height, width
-    return Decoded(upright, width, height, has_alpha, exif)
+    return Decoded(pixels, width, height, alpha, orientation, exif)
+
+
+def _upright(photo: Image.Image, orientation: int) -> Image.Image:
+    return photo.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else photo
+
+
+def _was_turned(exif: Exif, stored: tuple[int, int], posed: tuple[int, int]) -> bool:
+    """Return whether a pose's size is that of the upright photo and not that of the stored one: one lies, the other stands."""
+    return exif.orientation >= 5 and (stored[0] - stored[1]) * (posed[0] - posed[1]) < 0
 
 
 def _check_size(width: int, height: int, options: IngestOptions) -> None:
@@ -135,23 +155,29 @@ def _check_size(width: int, height: int, options: IngestOptions) -> None:
         raise PhotoError("photo.too_small", f"{size}, too thin a strip to find features in; give the uncropped photo")
 
 
-def _flatten(photo: Image.Image) -> tuple[Image.Image, bool]:
-    """Return the photo as RGB, CMYK kept for its profile, and whether it had transparent pixels."""
+def _flatten(photo: Image.Image, profile: object) -> tuple[Image.Image, Image.Image | None]:
+    """Return the photo as RGB, CMYK kept for its profile, and its alpha where it has transparent pixels.
+
+    Colours are multiplied by alpha here, before any resampling: what transparent pixels hide then never bleeds into the rim. Only straight
+    colours can be converted by a profile, so that is done here too.
+    """
     if photo.mode in ("RGB", "CMYK"):
-        return photo, False
+        return photo, None
     if photo.mode.startswith("I"):
         # Pillow clips 16-bit grey instead of scaling it.
         grey = np.clip(np.asarray(photo, np.int64) // 256, 0, 255).astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB"), False
+        return Image.fromarray(grey).convert("RGB"), None
     if photo.mode == "F":
         raise PhotoError("photo.unreadable", "has floating-point pixels; export it as JPEG or 8-bit TIFF")
     if "A" in photo.mode.upper().replace("LAB", "") or "transparency" in photo.info:
         rgba = photo.convert("RGBA")
         alpha = rgba.getchannel("A")
+        if alpha.getextrema()[0] == 255:
+            return rgba.convert("RGB"), None
         black = Image.new("RGB", rgba.size)
-        black.paste(rgba, mask=alpha)
-        return black, alpha.getextrema()[0] != 255
-    return photo.convert("RGB"), False
+        black.paste(_to_srgb(rgba.convert("RGB"), profile), mask=alpha)
+        return black, alpha
+    return photo.convert("RGB"), None
 
 
 def _fit(photo: Image.Image, width: int, height: int, max_side: int) -> Image.Image:

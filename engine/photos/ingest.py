@@ -2,8 +2,8 @@
 
 import hashlib
 import os
+import shutil
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,11 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import InputError
 from engine.events import OnEvent, Progress, Warned
 from engine.options import IngestOptions, RunOptions
 from engine.photos.decode import Decoded, PhotoError, decode, formats, open_photo, own_limits
 from engine.photos.exif import focal_prior_px
+from engine.photos.masks import Masks, find_masks, read_mask, require_some_match
+from engine.photos.masks import warn_of_partners as warn_of_masks
+from engine.photos.posed import GivenPoses, find_poses, refuse_unposed, write_given
+from engine.photos.posed import warn_of_partners as warn_of_poses
+from engine.photos.record import PhotoRecord, assign_groups, require_enough, summary
 from engine.photos.select import Measures, blurred, content_problem, find_copies, measure
 from engine.photos.sources import Source, list_sources
 from engine.workspace import Workspace, hash_file, replacing_folder, write_json
@@ -25,31 +29,6 @@ from engine.workspace import Workspace, hash_file, replacing_folder, write_json
 STAGE = "ingest"
 # Megapixels decoded at a time over all threads, about 4 bytes each and two copies: bounds memory at 1 to 2 GB whatever is uploaded.
 _MEGAPIXELS_IN_FLIGHT = 150.0
-_NAMED_AT_MOST = 10
-
-
-@dataclass(frozen=True)
-class PhotoRecord:
-    """One entry of images.json. Sizes are upright pixels; ``reason`` and ``detail`` say why a photo was left out."""
-
-    name: str
-    source_name: str
-    accepted: bool = False
-    reason: str | None = None
-    detail: str | None = None
-    width: int = 0
-    height: int = 0
-    source_width: int = 0
-    source_height: int = 0
-    focal_px: float | None = None
-    camera_group: int = 0
-    make: str = ""
-    model: str = ""
-    taken_at: str = ""
-    gps: tuple[float, float, float] | None = None
-    has_alpha: bool = False
-    sha256: str = ""
-    sharpness: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +38,33 @@ class Prepared:
     record: PhotoRecord
     pixel_hash: str = ""
     measures: Measures | None = None
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What was given: photos, their masks and their poses, if they came with any."""
+
+    sources: list[Source]
+    masks: Masks
+    poses: GivenPoses | None
+
+    def posed_size(self, source: Source, stored: tuple[int, int]) -> tuple[int, int] | None:
+        """Return the size that a photo's pose is for, the stored one where it does not say; None without a pose."""
+        pose = self.poses.by_photo.get(source.shown) if self.poses else None
+        return (pose.size or stored) if pose else None
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where upright photos, masks and alpha are written: aside, until all are whole."""
+
+    images: Path
+    masks: Path
+    alpha: Path
+
+    def of(self, record: PhotoRecord) -> list[Path]:
+        """Return all files that a photo may have."""
+        return [self.images / record.name, self.masks / f"{record.name}.png", self.alpha / f"{record.name}.png"]
 
 
 class _Gate:
@@ -81,28 +87,52 @@ class _Gate:
 
 
 def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[str, Any]:
-    """Fill ``workspace.images`` and images.json from ``workspace.photos``; return the counts.
+    """Fill ``workspace.images`` and images.json from ``workspace.photos``, masks and given poses beside them; return the counts.
 
-    Each photo that is left out is named in a ``Warned`` event. Raises ``InputError`` input.too_few_photos when too few remain.
+    Each photo that is left out is named in a ``Warned`` event. Raises ``InputError`` input.too_few_photos when too few remain, and for
+    masks and poses that cannot be used.
     """
     sources = list_sources(workspace.photos)
-    with replacing_folder(workspace.images) as folder, own_limits():
-        prepared = _prepare_all(sources, folder, options, on_event)
+    capture = Capture(sources, find_masks(workspace, sources), find_poses(workspace, sources, options.poses.source))
+    require_some_match(capture.masks)
+    with own_limits(), _replacing(workspace) as folders:
+        prepared = _prepare_all(capture, folders, options, on_event)
         records = _drop_copies(prepared)
-        _remove_unused(folder, records)
-        records = _assign_groups(records)
-        _warn(records, on_event)
-        _require_enough(records, options.ingest)
+        if capture.poses:
+            records = refuse_unposed(capture.poses, records)
+        _remove_unused(folders, records)
+        records = assign_groups(records)
+        _warn(records, capture, on_event)
+        require_enough(records, options.ingest)
+    _write_given(workspace, capture, records)
     write_json(workspace.images_index, [asdict(record) for record in records])
     on_event(Progress(STAGE, 1.0, f"{sum(r.accepted for r in records)} of {len(records)} photos can be used"))
-    return _stats(records)
+    return summary(records) | {"poses": capture.poses.source if capture.poses else None}
 
 
-def _prepare_all(sources: list[Source], folder: Path, options: RunOptions, on_event: OnEvent) -> list[Prepared]:
-    gate, allowed = _Gate(_MEGAPIXELS_IN_FLIGHT), formats()
+@contextmanager
+def _replacing(workspace: Workspace) -> Iterator[Folders]:
+    with (
+        replacing_folder(workspace.alpha) as alpha,
+        replacing_folder(workspace.masks) as masks,
+        replacing_folder(workspace.images) as images,
+    ):
+        yield Folders(images, masks, alpha)
+
+
+def _write_given(workspace: Workspace, capture: Capture, records: list[PhotoRecord]) -> None:
+    if capture.poses is None:
+        shutil.rmtree(workspace.given, ignore_errors=True)
+        return
+    with replacing_folder(workspace.given) as folder:
+        write_given(folder, capture.poses, records)
+
+
+def _prepare_all(capture: Capture, folders: Folders, options: RunOptions, on_event: OnEvent) -> list[Prepared]:
+    gate, allowed, sources = _Gate(_MEGAPIXELS_IN_FLIGHT), formats(), capture.sources
 
     def work(source: Source) -> Prepared:
-        return _prepare(source, folder, options.ingest, (gate, allowed))
+        return _prepare(source, capture, folders, options.ingest, (gate, allowed))
 
     prepared = []
     pool = ThreadPoolExecutor(options.threads or os.cpu_count() or 1)
@@ -116,22 +146,26 @@ def _prepare_all(sources: list[Source], folder: Path, options: RunOptions, on_ev
     return prepared
 
 
-def _prepare(source: Source, folder: Path, options: IngestOptions, context: tuple[_Gate, list[str]]) -> Prepared:
+def _prepare(source: Source, capture: Capture, folders: Folders, options: IngestOptions, context: tuple[_Gate, list[str]]) -> Prepared:
     gate, allowed = context
     record = PhotoRecord(source.stem, source.shown)
     try:
         with open_photo(source.path, allowed, options) as photo:
             record = replace(record, source_width=photo.width, source_height=photo.height)
             with gate.holding(photo.width * photo.height / 1e6):
-                decoded = decode(photo, options.max_side)
+                decoded = decode(photo, options.max_side, capture.posed_size(source, photo.size))
         measures = measure(decoded.pixels)
         record = replace(_describe(record, decoded), sha256=hash_file(source.path), sharpness=round(measures.sharpness, 3))
         problem = content_problem(measures)
         if problem:
             return Prepared(replace(record, accepted=False, reason=problem[0], detail=f"{record.source_name} {problem[1]}"))
-        _save(decoded, folder / record.name, options)
+        mask = capture.masks.by_photo.get(source.shown)
+        if mask is not None:
+            record = replace(record, has_mask=True)
+            read_mask(mask, decoded, options).save(folders.masks / f"{record.name}.png", "PNG", compress_level=1)
+        _save(decoded, folders, record.name, options)
     except PhotoError as error:
-        return Prepared(replace(record, reason=error.code, detail=f"{record.source_name} {error.detail}"))
+        return Prepared(replace(record, accepted=False, reason=error.code, detail=f"{record.source_name} {error.detail}"))
     return Prepared(record, hashlib.sha256(repr(decoded.pixels.size).encode() + decoded.pixels.tobytes()).hexdigest(), measures)
 
 
@@ -141,7 +175,7 @@ def _describe(record: PhotoRecord, decoded: Decoded) -> PhotoRecord:
     return replace(
         record,
         # Renders and cut-outs stay lossless: they are small, and JPEG would ring at their edges.
-        name=record.name + (".png" if decoded.has_alpha else ".jpg"),
+        name=record.name + (".jpg" if decoded.alpha is None else ".png"),
         accepted=True,
         width=width,
         height=height,
@@ -152,18 +186,19 @@ def _describe(record: PhotoRecord, decoded: Decoded) -> PhotoRecord:
         model=decoded.exif.model,
         taken_at=decoded.exif.taken_at,
         gps=decoded.exif.gps,
-        has_alpha=decoded.has_alpha,
+        has_alpha=decoded.alpha is not None,
     )
 
 
-def _save(decoded: Decoded, path: Path, options: IngestOptions) -> None:
+def _save(decoded: Decoded, folders: Folders, name: str, options: IngestOptions) -> None:
     """Write pixels only: a fresh copy carries no EXIF, no GPS, no serial numbers, no profile."""
     bare = decoded.pixels.copy()
     bare.info = {}
-    if path.suffix == ".png":
-        bare.save(path, "PNG", compress_level=4)
-    else:
-        bare.save(path, "JPEG", quality=options.jpeg_quality, subsampling="4:4:4")
+    if decoded.alpha is None:
+        bare.save(folders.images / name, "JPEG", quality=options.jpeg_quality, subsampling="4:4:4")
+        return
+    bare.save(folders.images / name, "PNG", compress_level=4)
+    decoded.alpha.save(folders.alpha / f"{name}.png", "PNG", compress_level=4)
 
 
 def _drop_copies(prepared: list[Prepared]) -> list[PhotoRecord]:
@@ -183,26 +218,17 @@ def _drop_copies(prepared: list[Prepared]) -> list[PhotoRecord]:
     return records
 
 
-def _remove_unused(folder: Path, records: list[PhotoRecord]) -> None:
+def _remove_unused(folders: Folders, records: list[PhotoRecord]) -> None:
     for record in records:
         if not record.accepted:
-            (folder / record.name).unlink(missing_ok=True)
+            for path in folders.of(record):
+                path.unlink(missing_ok=True)
 
 
-def _assign_groups(records: list[PhotoRecord]) -> list[PhotoRecord]:
-    """Give each camera a number: equal size, maker, model and focal length (to 1 %) means the same (research/sfm.md B6, mixed sizes)."""
-    groups: dict[tuple[Any, ...], int] = {}
-    numbered = []
-    for record in records:
-        if record.accepted:
-            focal = None if record.focal_px is None else round(record.focal_px / max(record.width, record.height), 2)
-            key = (record.width, record.height, record.make, record.model, focal)
-            record = replace(record, camera_group=groups.setdefault(key, len(groups) + 1))  # noqa: PLW2901
-        numbered.append(record)
-    return numbered
-
-
-def _warn(records: list[PhotoRecord], on_event: OnEvent) -> None:
+def _warn(records: list[PhotoRecord], capture: Capture, on_event: OnEvent) -> None:
+    warn_of_masks(capture.masks, capture.sources, on_event)
+    if capture.poses:
+        warn_of_poses(capture.poses, on_event)
     for record in records:
         if not record.accepted:
             on_event(Warned(STAGE, record.reason or "", record.detail or "", {"photo": record.source_name}))
@@ -217,34 +243,3 @@ def _warn(records: list[PhotoRecord], on_event: OnEvent) -> None:
                 {"photo": name},
             )
         )
-
-
-def _require_enough(records: list[PhotoRecord], options: IngestOptions) -> None:
-    usable = sum(record.accepted for record in records)
-    if usable >= options.min_photos:
-        return
-    refused = [record for record in records if not record.accepted]
-    reasons = "; ".join(record.detail or "" for record in refused[:_NAMED_AT_MOST])
-    more = f"; and {len(refused) - _NAMED_AT_MOST} more" if len(refused) > _NAMED_AT_MOST else ""
-    detail = f"{usable} of {len(records)} files can be used, at least {options.min_photos} photos are needed"
-    raise InputError(
-        "input.too_few_photos",
-        "Too few usable photos",
-        f"{detail}: {reasons}{more}" if refused else detail,
-        "Take 20 to 60 sharp photos of one scene from different places, each sharing most of its view with the next.",
-        {"given": len(records), "usable": usable, "refused": {record.source_name: record.reason for record in refused[:100]}},
-    )
-
-
-def _stats(records: list[PhotoRecord]) -> dict[str, Any]:
-    usable = [record for record in records if record.accepted]
-    return {
-        "n_files": len(records),
-        "n_photos": len(usable),
-        "n_cameras": len({record.camera_group for record in usable}),
-        "n_focal_priors": sum(record.focal_px is not None for record in usable),
-        "n_with_gps": sum(record.gps is not None for record in usable),
-        "rejected": dict(sorted(Counter(record.reason or "" for record in records if not record.accepted).items())),
-        "median_sharpness": round(float(np.median([record.sharpness for record in usable])), 3),
-        "megapixels": round(sum(record.width * record.height for record in usable) / 1e6, 3),
-    }

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import InputError
+from engine.workspace import COMPANIONS
 
-_NOT_PHOTOS = ("__MACOSX", "Thumbs.db", "desktop.ini")
+# Beside what systems leave behind: masks and poses come with photos and are none. instant-ngp and Nerfstudio keep one file a split.
+_NOT_PHOTOS = ("__MACOSX", "Thumbs.db", "desktop.ini", "transforms_test.json", "transforms_val.json", *COMPANIONS)
+_NAMED_AT_MOST = 10
 _LONGEST_NAME = 80
 
 
@@ -52,6 +55,12 @@ def safe_stems(names: list[str]) -> list[str]:
         taken.add(stem.casefold())
         stems.append(stem)
     return stems
+
+
+def named(names: list[str]) -> str:
+    """Return the first of many names as text."""
+    more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
+    return ", ".join(names[:_NAMED_AT_MOST]) + more
 
 
 def _is_shown(path: Path) -> bool:
