@@ -55,7 +55,7 @@ class Deadline:
 
 @dataclass(frozen=True)
 class Context:
-    """The work of one run; ``folder`` is scratch space."""
+    """The work of one run; ``folder`` is scratch space, ``masks`` says where features may be looked for (None: everywhere)."""
 
     images: Path
     folder: Path
@@ -63,6 +63,7 @@ class Context:
     seed: int
     n_threads: int
     deadline: Deadline
+    masks: Path | None = None
 
 
 def read_photos(records: list[dict[str, Any]]) -> list[Photo]:

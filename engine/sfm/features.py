@@ -36,6 +36,9 @@ def create_database(context: Context, path: Path) -> None:
 def extract(context: Context, database: Path, report: Report) -> None:
     """Find SIFT features in all photos, a batch at a time so that progress and the deadline are looked at in between."""
     n_threads = extraction_threads(context.n_threads)
+    reader = pycolmap.ImageReaderOptions()
+    if context.masks is not None:
+        reader.mask_path = context.masks
     done = 0
     for octave in (0, -1):
         names = [photo.name for photo in context.photos if _first_octave(photo) == octave]
@@ -43,7 +46,9 @@ def extract(context: Context, database: Path, report: Report) -> None:
         for start in range(0, len(names), size):
             context.deadline.check("searching for features")
             batch = names[start : start + size]
-            pycolmap.extract_features(database, context.images, image_names=batch, extraction_options=_extraction(octave, n_threads))
+            pycolmap.extract_features(
+                database, context.images, image_names=batch, reader_options=reader, extraction_options=_extraction(octave, n_threads)
+            )
             done += len(batch)
             report(done / len(context.photos), f"{done} of {len(context.photos)} photos searched for features")
 

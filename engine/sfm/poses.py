@@ -21,10 +21,11 @@ from engine.sfm.features import count_keypoints, create_database, extract, read_
 from engine.sfm.frame import normalising_similarity
 from engine.sfm.health import STAGE, Findings, camera_spread, require_sound, warn_of_features, warn_of_left_out, warn_of_watermark
 from engine.sfm.mapping import STRICT_RATIO, Mapper
+from engine.sfm.masks import write_feature_masks
 from engine.sfm.matching import match, read_view_graph
 from engine.sfm.models import Model, poses_of
 from engine.sfm.pairs import Pairs, all_pairs, local_metres, neighbour_pairs
-from engine.sfm.undistort import apply_similarity, point_positions, undistort
+from engine.sfm.undistort import apply_similarity, point_positions, undistort, undistort_layer
 from engine.workspace import Workspace, read_json, replacing_folder
 
 
@@ -62,7 +63,8 @@ def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[st
     clock = _Clock(on_event)
     with _scratch(workspace) as folder:
         deadline = Deadline.after(options.poses.time_limit_s)
-        context = Context(workspace.images, folder, photos, options.seed, options.threads or cpu_count() or 1, deadline)
+        masks = write_feature_masks(photos, workspace.masks, workspace.alpha, folder / "masks")
+        context = Context(workspace.images, folder, photos, options.seed, options.threads or cpu_count() or 1, deadline, masks)
         findings, mapper = _reconstruct(context, options.poses, clock)
         spread = _spread(findings.model)
         require_sound(findings, spread, options.poses)
@@ -123,6 +125,8 @@ def _write(workspace: Workspace, context: Context, model: Model, options: PosesO
         reconstruction.write(aside)
     with replacing_folder(workspace.undistorted) as aside:
         undistort(context, workspace.sparse, aside, options.max_train_side)
+        for name, layer in (("masks", workspace.masks), ("alpha", workspace.alpha)):
+            undistort_layer(layer, workspace.sparse, aside / name, options.max_train_side, is_mask=name == "masks")
     return similarity
 
 
