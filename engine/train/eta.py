@@ -17,6 +17,7 @@ from engine.train.trial import FLAGS, SH_REST, LevelCost, Seconds, Take, Trial, 
 from engine.train.watch import Setup
 
 TRUST = 0.05  # of the whole: what the forecast weighs against what was observed so far
+LONG_RUN = 1000  # steps; shorter ones are foreseen more coarsely
 PNG_S_PER_PIXEL = 1.0e-7  # a photo and its render, to look at
 PREVIEW_S = 0.05
 CHECKPOINT_BYTES = 3 * 256 + 8  # a gaussian: row, two moments, counters
@@ -81,7 +82,7 @@ def foresee(setup: Setup, saved: Checkpoint, take: Take) -> Forecast:
     """Return what the rest of a run will take, by trial steps on copies of its state; neither it nor its random numbers change."""
     began = clocks()
     state, course = saved.state, course_of(setup, saved)
-    trial = Trial(len(setup.split.train), setup.recipe, take)
+    trial = trial_of(setup, len(course.levels), take)
     costs = {}
     for level, plans in course.typical.items():
         occurring = [name for name in FLAGS if course.flags[name][course.levels == level].any()]
@@ -97,6 +98,13 @@ def foresee(setup: Setup, saved: Checkpoint, take: Take) -> Forecast:
     memory = peak_now_bytes() + photo_bytes(setup)
     estimate = Estimate(round(float(seconds[0]), 2), round(float(seconds[1]), 2), memory, n_end, round(trial_seconds, 2))
     return Forecast(state.step, elapsed, finish, estimate)
+
+
+def trial_of(setup: Setup, n_steps: int, take: Take) -> Trial:
+    """Return how much to try: little where there is little to foresee."""
+    n_photos = len(setup.split.train)
+    n_tried, n_repeats = (min(3, n_photos), 2) if n_steps >= LONG_RUN else (1, 1)
+    return Trial([index * n_photos // n_tried for index in range(n_tried)], n_repeats, setup.recipe, take)
 
 
 def course_of(setup: Setup, saved: Checkpoint) -> Schedule:
@@ -128,7 +136,7 @@ def typical_plans(plans: list[StepPlan], counts: list[int]) -> dict[int, dict[in
         steps = [index for index, planned in enumerate(plans) if planned.level == level]
         low, high = counts[steps[0]], counts[steps[-1]]
         middle = next(index for index in steps if 2 * counts[index] >= low + high)
-        chosen = (steps[0], middle, steps[-1]) if high > 2 * low else (steps[0], steps[-1])
+        chosen = (steps[0], middle, steps[-1]) if high > 2 * low else (steps[0], steps[-1]) if high > 1.2 * low else (steps[-1],)
         typical[level] = {counts[index]: plans[index] for index in chosen}
     return typical
 

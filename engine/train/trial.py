@@ -22,8 +22,6 @@ from engine.train.step import TrainState
 Seconds = npt.NDArray[np.float64]  # [2]: by the wall's clock and by the CPU's (all threads)
 Take = Callable[[TrainState, int, StepPlan], object]  # state, index of the photo, plan
 
-N_PHOTOS = 3  # photos tried at each size: what a pixel costs differs from view to view
-N_REPEATS = 2  # the least of them counts, so that what else the machine does is left out
 SH_REST = "step_sh_rest"
 FLAGS = (*(spec.name for spec in fields(StepPlan) if spec.type is bool), SH_REST)
 LAST = ("refine", "reset")  # tried after the others: they change the rows
@@ -47,21 +45,32 @@ class LevelCost:
 
     def of(self, counts: npt.NDArray[np.int64], flags: dict[str, npt.NDArray[np.bool_]]) -> npt.NDArray[np.float64]:
         """Return seconds [S, 2] of steps with these counts [S] and flags ([S] each), linear in the count between the points."""
-        ns = [point.n for point in self.points]
-        total = np.stack([np.interp(counts, ns, [point.plain[clock] for point in self.points]) for clock in (0, 1)], axis=1)
+        total = _between(counts, {point.n: point.plain for point in self.points})
         for name, raised in flags.items():
-            extra = [np.interp(counts, ns, [point.extra.get(name, np.zeros(2))[clock] for point in self.points]) for clock in (0, 1)]
-            total += np.stack(extra, axis=1) * raised[:, None]
+            tried = {point.n: point.extra[name] for point in self.points if name in point.extra}
+            if tried:
+                total += _between(counts, tried) * raised[:, None]
         return total
+
+
+def _between(counts: npt.NDArray[np.int64], tried: dict[int, Seconds]) -> npt.NDArray[np.float64]:  # [S] -> [S, 2]
+    ns = list(tried)
+    return np.stack([np.interp(counts, ns, [seconds[clock] for seconds in tried.values()]) for clock in (0, 1)], axis=1)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What to try: on how many photos, how gaussians are split, how a step is taken."""
+    """How to try: on which photos (what a pixel costs differs from view to view), how often, how gaussians split, what takes a step."""
 
-    n_photos: int
+    photos: list[int]
+    n_repeats: int  # the least of them counts, so that what else the machine does is left out
     recipe: Recipe
     take: Take
+
+    def least(self, state: TrainState, index: int, planned: StepPlan) -> Seconds:
+        """Return the least time of a step by each clock."""
+        least: Seconds = np.min([timed(self.take, state, index, planned) for _ in range(self.n_repeats)], axis=0)
+        return least
 
 
 def try_level(state: TrainState, trial: Trial, plans: dict[int, StepPlan], flags: list[str]) -> LevelCost:
@@ -69,24 +78,24 @@ def try_level(state: TrainState, trial: Trial, plans: dict[int, StepPlan], flags
 
     ``plans`` has a typical plan for each count to try.
     """
-    n_tried = min(N_PHOTOS, trial.n_photos)
-    photos = [index * trial.n_photos // n_tried for index in range(n_tried)]
+    counts = sorted(plans)
     first, points = np.zeros(2), []
-    for position, (n, planned) in enumerate(sorted(plans.items())):
-        twin = grown_copy(state, n, trial.recipe)
-        if position == 0:
-            first = np.mean([timed(trial.take, twin, index, with_only(planned, n)) for index in photos], axis=0)
-        points.append(try_point(twin, trial.take, photos, planned, flags))
+    for n in counts:
+        twin, planned = grown_copy(state, n, trial.recipe), plans[n]
+        if n == counts[0]:
+            first = np.mean([timed(trial.take, twin, index, with_only(planned, n)) for index in trial.photos], axis=0)
+        # What the flags add is tried with the fewest and the most alone.
+        points.append(try_point(twin, trial, planned, flags if n in (counts[0], counts[-1]) else []))
     return LevelCost(np.maximum(first - points[0].plain, 0.0), points)
 
 
-def try_point(state: TrainState, take: Take, photos: list[int], planned: StepPlan, flags: list[str]) -> Point:
+def try_point(state: TrainState, trial: Trial, planned: StepPlan, flags: list[str]) -> Point:
     """Return the cost of steps with as many gaussians as ``state`` has, which is used up."""
     n = len(state.rows)
-    plain = [least(take, state, index, with_only(planned, n)) for index in photos]
+    plain = [trial.least(state, index, with_only(planned, n)) for index in trial.photos]
     extra = {}
     for flag in sorted(flags, key=lambda name: name in LAST):
-        flagged = least(take, state, photos[0], with_only(planned, n, flag))
+        flagged = trial.least(state, trial.photos[0], with_only(planned, n, flag))
         extra[flag] = np.maximum(flagged - plain[0], 0.0)
     return Point(n, np.mean(plain, axis=0), extra)
 
@@ -109,11 +118,6 @@ def with_only(planned: StepPlan, n: int, flag: str = "") -> StepPlan:
     """Return the plan with all flags down but one, its target the count there is."""
     down = {name: name == flag for name in FLAGS if name != SH_REST}
     return replace(planned, adam=replace(planned.adam, step_sh_rest=flag == SH_REST), n_target=n, **down)
-
-
-def least(take: Take, state: TrainState, index: int, planned: StepPlan) -> Seconds:
-    """Return the least time of ``N_REPEATS`` steps, by each clock."""
-    return np.minimum.reduce([timed(take, state, index, planned) for _ in range(N_REPEATS)])
 
 
 def timed(take: Take, state: TrainState, index: int, planned: StepPlan) -> Seconds:
