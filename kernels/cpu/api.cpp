@@ -81,6 +81,15 @@ void check_camera(const SplatCamera &c) {
   check_range(static_cast<double>(c.far_plane), static_cast<double>(c.near_plane), 1e30, "camera.far_plane");
 }
 
+void check_rates(const SplatBackwardAdamArgs &a) {
+  const struct {
+    const char *name;
+    float value;
+  } rates[] = {{"lr_means", a.lr_means},   {"lr_log_scales", a.lr_log_scales}, {"lr_quats", a.lr_quats},       {"lr_opacity", a.lr_opacity},
+               {"lr_sh_dc", a.lr_sh_dc}, {"lr_sh_rest", a.lr_sh_rest},       {"opacity_reg", a.opacity_reg}, {"scale_reg", a.scale_reg}};
+  for (const auto &rate : rates) check_range(static_cast<double>(rate.value), -1e6, 1e6, rate.name);
+}
+
 }  // namespace
 
 const char *splat_last_error(void) { return last_error; }
@@ -134,7 +143,7 @@ int splat_forward(SplatContext *context, SplatForwardArgs *args) {
     check_range(args->sh_degree, 0, 3, "sh_degree");
     check_camera(args->camera);
     check_range(static_cast<double>(args->dilation), 1e-6, 1e6, "dilation");
-    for (float c : args->background) check_range(static_cast<double>(c), -1e6, 1e6, "background");
+    for (int i = 0; i < 3; i++) check_range(static_cast<double>(args->background[i]), -1e6, 1e6, i == 0 ? "background[0]" : i == 1 ? "background[1]" : "background[2]");
     if (args->n) need(args->params, "params");
     need(args->image, "image");
     context->context.forward(*args);
@@ -173,6 +182,7 @@ int splat_backward_adam(SplatContext *context, SplatBackwardAdamArgs *args) {
     check_range(static_cast<double>(args->beta1), 0, 0.999999, "beta1");
     check_range(static_cast<double>(args->beta2), 0, 0.9999999, "beta2");
     check_range(static_cast<double>(args->eps), 1e-20, 1, "eps");
+    check_rates(*args);
     need(args->grad_image, "grad_image");
     if (args->n) need(args->moment1, "moment1"), need(args->moment2, "moment2");
     context->context.backward_adam(*args);

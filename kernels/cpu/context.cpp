@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "finite.h"
 #include "knn.h"
 
 namespace splat {
@@ -231,6 +232,22 @@ void Context::check_unstepped(const char *call) const {
     refuse(SPLAT_INVALID_ARGUMENT, "%s: splat_backward_adam has changed params since the last splat_forward; run that again", call);
 }
 
+void Context::check_pixels(const float *grad_image, const float *grad_transmittance) {
+  const int64_t width = frame_.camera.width, height = frame_.camera.height;
+  check_finite(pool_, "grad_image", grad_image, {3, height, width});
+  check_finite(pool_, "grad_transmittance", grad_transmittance, {0, height, width});
+}
+
+// What the optimiser keeps is as large as the model, and after the first step it is our own: looked at when its place or size is new. Should it
+// ever overflow here, then so do the rows, which every forward looks at.
+void Context::check_state(const SplatBackwardAdamArgs &args) {
+  if (args.n == known_.n && args.moment1 == known_.moment1 && args.moment2 == known_.moment2 && args.density == known_.density) return;
+  check_finite(pool_, "moment1", args.moment1, {0, args.n, SPLAT_ROW});
+  check_finite(pool_, "moment2", args.moment2, {0, args.n, SPLAT_ROW});
+  check_finite(pool_, "density", args.density, {0, args.n, SPLAT_DENSITY});
+  known_ = {args.n, args.moment1, args.moment2, args.density};
+}
+
 // The tiles' sums by instance.
 void Context::spread() {
   frame_.slots = slots_.of<float>(16 * frame_.n_instances + 16);
@@ -240,6 +257,8 @@ void Context::spread() {
 void Context::backward(const SplatBackwardArgs &args) {
   check_frame(args.n, "splat_backward");
   check_unstepped("splat_backward");
+  check_pixels(args.grad_image, args.grad_transmittance);
+  check_finite(pool_, "density", args.density, {0, args.n, SPLAT_DENSITY});
   Frame &f = frame_;
   f.params = args.params;
   f.grad_image = args.grad_image;
@@ -255,6 +274,8 @@ void Context::backward(const SplatBackwardArgs &args) {
 void Context::backward_adam(const SplatBackwardAdamArgs &args) {
   check_frame(args.n, "splat_backward_adam");
   check_unstepped("splat_backward_adam");
+  check_pixels(args.grad_image, args.grad_transmittance);
+  check_state(args);
   Frame &f = frame_;
   f.params = args.params;
   f.grad_image = args.grad_image;
@@ -287,6 +308,9 @@ void Context::backward_adam(const SplatBackwardAdamArgs &args) {
 void Context::contribution(const SplatContributionArgs &args) {
   check_frame(args.n, "splat_contribution");
   Frame &f = frame_;
+  check_finite(pool_, "weight_map", args.weight_map, {0, f.camera.height, f.camera.width});
+  check_finite(pool_, "sums", args.sums, {0, args.n, 1});
+  check_finite(pool_, "peaks", args.peaks, {0, args.n, 1});
   f.weight_map = args.weight_map;
   f.sums = args.sums;
   f.peaks = args.peaks;
@@ -344,18 +368,16 @@ void Context::loss(SplatLossArgs &args) {
   double sums[3] = {0, 0, 0};
   for (int64_t i = 0; i < tasks; i++)
     for (int k = 0; k < 3; k++) sums[k] += job.sums[i][k];
+  if (!isfinite(sums[0] + sums[2])) {  // every pixel is in these, also where the mask is 0
+    check_finite(pool_, "image", args.image, {3, args.height, args.width});
+    refuse(SPLAT_NON_FINITE, "image: its finite values overflow when they are squared");
+  }
   args.l1 = count > 0 ? sums[0] / count : 0.0;
   args.ssim = count > 0 ? sums[1] / count : 1.0;
   args.mse = count > 0 ? sums[2] / count : 0.0;
 }
 
-void Context::knn(const SplatKnnArgs &args) {
-  for (int64_t i = 0; i < 3 * args.n; i++)
-    if (!isfinite(args.points[i]))
-      refuse(SPLAT_NON_FINITE, "points row %lld, column %d is %f", static_cast<long long>(i / 3), static_cast<int>(i % 3),
-             static_cast<double>(args.points[i]));
-  nearest_neighbours(pool_, args);
-}
+void Context::knn(const SplatKnnArgs &args) { nearest_neighbours(pool_, args); }
 
 void Context::profile(SplatProfile &out) {
   const uint32_t size = out.struct_size;

@@ -43,6 +43,8 @@ class Context {
   void check_frame(int64_t n, const char *call) const;
   void check_unstepped(const char *call) const;
   void check_rows_finite(int64_t n) const;
+  void check_pixels(const float *grad_image, const float *grad_transmittance);
+  void check_state(const SplatBackwardAdamArgs &args);
   void spread();
   static bool grow(Frame *frame, int part, int64_t capacity);
 
@@ -52,6 +54,10 @@ class Context {
   Frame frame_{};
   bool has_frame_ = false;
   bool is_stepped_ = false;  // parameters have changed since the forward
+  struct {
+    int64_t n;
+    const float *moment1, *moment2, *density;
+  } known_{};                // arrays that have been looked at
   size_t failed_bytes_ = 0;  // what a part could not grow to
   RadixSort radix_;
   Targets targets_;

@@ -22,7 +22,7 @@ INLINE void adam_line(const Adam &a, float *p, float *m, float *v, const float *
 INLINE void decays(const Adam &a, const uint32_t *id, int count, float (*out)[LANES]) {
   float age[LANES] ALIGNED;
   for (int l = 0; l < LANES; l++) {
-    const int k = l < count && a.last_step ? a.step - a.last_step[id[l]] : 1;
+    const int64_t k = l < count && a.last_step ? (int64_t)a.step - a.last_step[id[l]] : 1;  // any last_step
     age[l] = (float)(k > 0 ? k : 1);
   }
   vf k = load(age);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "finite.h"
+
 namespace splat {
 namespace {
 
@@ -111,13 +113,15 @@ void answer(void *shared, int64_t task, int) {
 
 void nearest_neighbours(Pool &pool, const SplatKnnArgs &args) {
   if (args.n <= 1) {
+    check_finite(pool, "points", args.points, {0, args.n, 3});
     if (args.n == 1) args.mean_sq_dist[0] = 0.0f;
     return;
   }
-  Tree tree;
-  tree.points.resize(static_cast<size_t>(args.n));
-  for (int64_t i = 0; i < args.n; i++) tree.points[i] = {{args.points[3 * i], args.points[3 * i + 1], args.points[3 * i + 2]}, i};
+  Tree tree;  // memory first: what there is no room for is not read either
+  tree.points.reserve(static_cast<size_t>(args.n));
   tree.nodes.reserve(static_cast<size_t>(args.n / (LEAF / 4) + 4));
+  check_finite(pool, "points", args.points, {0, args.n, 3});
+  for (int64_t i = 0; i < args.n; i++) tree.points.push_back({{args.points[3 * i], args.points[3 * i + 1], args.points[3 * i + 2]}, i});
   tree.build(0, args.n);
   Query query{&tree, args.n, static_cast<int>(std::min<int64_t>(args.k, args.n - 1)), args.mean_sq_dist};
   pool.run((args.n + QUERIES - 1) / QUERIES, answer, &query);

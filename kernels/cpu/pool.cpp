@@ -35,6 +35,15 @@ class FlushDenormals {
 
  private:
   unsigned saved_;
+#elif defined(__aarch64__)
+  FlushDenormals() {
+    __asm__ volatile("mrs %0, fpcr" : "=r"(saved_));
+    __asm__ volatile("msr fpcr, %0" ::"r"(saved_ | 1u << 24));
+  }
+  ~FlushDenormals() { __asm__ volatile("msr fpcr, %0" ::"r"(saved_)); }
+
+ private:
+  uint64_t saved_;
 #else
   FlushDenormals() {}
 #endif
@@ -43,8 +52,10 @@ class FlushDenormals {
 }  // namespace
 
 int usable_cores() {
+#if defined(__linux__)
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+#endif
   const unsigned all = std::thread::hardware_concurrency();
   return all ? static_cast<int>(all) : 1;
 }
