@@ -107,6 +107,11 @@ class TrainOptions(Checked):
     )
     max_side: int = option(640, "longer side of the photos trained on, pixels", low=64, high=8192)
     sh_degree: int = option(2, "highest degree of the colour's spherical harmonics", low=0, high=3)
+    exposure: str = option(
+        "auto",
+        "correct each photo's brightness and colour while training; auto: where the photos differ",
+        choices=("auto", "on", "off"),
+    )
     holdout_every: int = option(8, "every n-th photo is kept out of training and measured; 0 for none", low=0, high=100)
     min_psnr_db: float = option(11.0, "a held-out PSNR below this fails the job, dB: what wrong camera positions give", low=0.0, high=60.0)
     checkpoint_s: float = option(30.0, "seconds between checkpoints", low=0.0, high=3600.0)

@@ -2,11 +2,13 @@
 
 import pickle
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 
+from engine.train.exposure import Exposure
 from engine.train.step import TrainState
 from engine.workspace import replacing
 from kernels.step import OptimizerState
@@ -42,6 +44,8 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
         "n_start": checkpoint.n_start,
         "seconds": checkpoint.seconds,
     }
+    if state.exposure is not None:
+        values["exposure"] = asdict(state.exposure)
     with replacing(folder / f"checkpoint-{state.step:07d}.pt") as aside:
         torch.save(values, aside)
     for old in _saved(folder)[:-KEPT]:
@@ -82,6 +86,8 @@ def _restore(values: dict[str, object]) -> Checkpoint:
     generator.set_state(tensors["generator"])
     optimizer = OptimizerState(tensors["moment1"], tensors["moment2"], tensors["last_step"])
     state = TrainState(tensors["rows"], optimizer, tensors["scores"], generator, tensors["density"], int(str(values["step"])))
+    if "exposure" in values:
+        state.exposure = Exposure(**cast(dict[str, torch.Tensor], values["exposure"]))
     queue = values["queue"]
     assert isinstance(queue, list)
     return Checkpoint(str(values["key"]), state, queue, int(str(values["n_start"])), float(str(values["seconds"])))

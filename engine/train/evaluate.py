@@ -27,10 +27,29 @@ def evaluate(device: Device, rows: torch.Tensor, photos: list[TrainingPhoto], sh
         pixels = load_pixels(photo)
         image = render_rows(device, rows, photo.view, sh_degree).clamp_(0.0, 1.0)
         loss = device.loss(image, pixels, ssim_weight=0.2)
-        figures.append({"name": photo.name, "psnr_db": round(psnr_db(loss.mse), 3), "ssim": round(loss.ssim, 4)})
+        fitted = fitted_mse(image, pixels)
+        figures.append(
+            {
+                "name": photo.name,
+                "psnr_db": round(psnr_db(loss.mse), 3),
+                "ssim": round(loss.ssim, 4),
+                "psnr_fitted_db": round(psnr_db(fitted), 3),
+            }
+        )
         if renders is not None and index % stride == 0:
             write_pair(renders, photo, pixels, image)
     return figures
+
+
+def fitted_mse(image: torch.Tensor, pixels: torch.Tensor) -> float:  # [3, H, W], [H, W, 3] uint8
+    """Return the mean squared error after the best gain and offset per channel: what is left once the exposure is made the photo's."""
+    rendered = image.reshape(3, -1).double()
+    shown = pixels.reshape(-1, 3).T.double() / 255.0
+    from_mean = rendered - rendered.mean(dim=1, keepdim=True)
+    gain = (from_mean * shown).sum(dim=1) / from_mean.square().sum(dim=1).clamp_min(1e-12)
+    offset = shown.mean(dim=1) - gain * rendered.mean(dim=1)
+    corrected = (gain[:, None] * rendered + offset[:, None]).clamp(0.0, 1.0)
+    return float((corrected - shown).square().mean())
 
 
 def psnr_db(mse: float) -> float:

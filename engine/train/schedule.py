@@ -23,6 +23,8 @@ class StepPlan:
     measure: bool  # collect the kernels' density statistics
     reset: bool  # of opacities, in the classic strategy
     was_reset: bool
+    hold_sizes: bool  # above what the photos can show
+    lr_exposure: float
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ def plan(step: int, options: TrainOptions, recipe: Recipe, scale: Scale) -> Step
         measure=is_classic and share <= recipe.relocate_until,
         reset=is_classic and share < recipe.relocate_until and step % period == 0,
         was_reset=step > period,
+        hold_sizes=recipe.floor_px > 0 and (step % recipe.refine_every == 0 or step == options.steps),
+        lr_exposure=recipe.lr_exposure * recipe.lr_exposure_end**share,
     )
 
 

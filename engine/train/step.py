@@ -7,6 +7,7 @@ import torch
 from engine.gaussians import ROW
 from engine.render import camera_params
 from engine.scene import PinholeView
+from engine.train.exposure import Exposure
 from engine.train.schedule import StepPlan
 from kernels.step import DENSITY, Device, LossValues, OptimizerState
 
@@ -21,14 +22,15 @@ class TrainState:
     generator: torch.Generator
     density: torch.Tensor  # [N, 4] float32: the kernels' statistics since the last refinement, where the plan asks for them
     step: int = 0
+    exposure: Exposure | None = None  # of the training photos, where they need it
 
     @classmethod
-    def fresh(cls, rows: torch.Tensor, generator: torch.Generator) -> "TrainState":
+    def fresh(cls, rows: torch.Tensor, generator: torch.Generator, exposure: Exposure | None = None) -> "TrainState":
         """Return the state before the first step."""
         n = len(rows)
         moments = [torch.zeros((n, ROW)) for _ in range(2)]
         optimizer = OptimizerState(moments[0], moments[1], torch.zeros(n, dtype=torch.int32))
-        return cls(rows, optimizer, torch.zeros(n), generator, torch.zeros((n, DENSITY)))
+        return cls(rows, optimizer, torch.zeros(n), generator, torch.zeros((n, DENSITY)), exposure=exposure)
 
     def resize_rows(self, keep: torch.Tensor, added: torch.Tensor) -> None:
         """Keep the rows that ``keep`` names (int64, in this order) and append ``added`` [A, 64] with moments of zero."""
@@ -63,15 +65,18 @@ class Example:
 
     view: PinholeView
     pixels: torch.Tensor  # [H, W, 3] uint8
+    index: int  # of the photo among those trained on
     key: int  # names pixels and mask, so that what depends on them alone is computed once
     mask: torch.Tensor | None = None  # [H, W] uint8, 0 where the photo shows what the scene shall not have; not compared there
-    alpha: torch.Tensor | None = None  # [H, W] uint8, coverage by the object; ``pixels`` are the object's own colours, not premultiplied
+    alpha: torch.Tensor | None = None  # [H, W] uint8, coverage of a cut-out, whose ``pixels`` are as over black
 
 
 def train_step(device: Device, state: TrainState, example: Example, plan: StepPlan, ssim_weight: float, buffers: Buffers) -> LossValues:
     """Render, compare, and move the gaussians: three calls. With ``plan.score``, charge the error to the gaussians that made it."""
     state.step = plan.adam.step
     device.forward(state.rows, camera_params(example.view), plan.sh_degree, (0.0, 0.0, 0.0), buffers.image)
+    if state.exposure is not None:
+        state.exposure.correct(example.index, buffers.image)
     error_map = buffers.error_map if plan.score else None
     loss = device.loss(
         buffers.image,
@@ -84,5 +89,7 @@ def train_step(device: Device, state: TrainState, example: Example, plan: StepPl
     )
     if plan.score:
         device.contribution(len(state.rows), sums=state.scores, weight_map=buffers.error_map)
+    if state.exposure is not None:
+        state.exposure.learn(example.index, buffers.image, buffers.grad_image, plan.lr_exposure)
     device.backward_adam(state.rows, state.optimizer, buffers.grad_image, plan.adam, density=state.density if plan.measure else None)
     return loss

@@ -12,10 +12,12 @@ from engine.formats.ply import write_ply
 from engine.gaussians import from_rows
 from engine.options import RunOptions
 from engine.train import checkpoint as checkpoints
+from engine.train.antialias import hold_above_floor
 from engine.train.checkpoint import Checkpoint
 from engine.train.density import densify
 from engine.train.eta import Forecast, foresee
 from engine.train.evaluate import evaluate, mean_of
+from engine.train.exposure import first_exposure
 from engine.train.init import camera_extent
 from engine.train.recipe import Recipe, recipe_of
 from engine.train.schedule import Scale, StepPlan, plan
@@ -52,7 +54,8 @@ def run(workspace: Workspace, options: RunOptions, on_event: OnEvent, recipe: Re
     if saved is None:
         generator = torch.Generator().manual_seed(options.seed)
         rows = first_rows(setup, scene, generator)
-        saved = Checkpoint(key, TrainState.fresh(rows, generator), [], len(rows), 0.0)
+        exposure = first_exposure(workspace.undistorted, scene, split.train, photos, options.train.exposure)
+        saved = Checkpoint(key, TrainState.fresh(rows, generator, exposure), [], len(rows), 0.0)
     resumed_from = saved.state.step
     buffers: dict[tuple[int, int], Buffers] = {}
     forecast = foresee(setup, saved, lambda state, index, planned: one_step(setup, state, index, planned, buffers))
@@ -103,9 +106,11 @@ def one_step(setup: Setup, state: TrainState, index: int, planned: StepPlan, buf
     size = (view.height, view.width)
     if size not in buffers:
         buffers[size] = Buffers.of(*size)
-    example = Example(view, pixels, key=1 + index * 8 + planned.level)
+    example = Example(view, pixels, index, key=1 + index * 8 + planned.level)
     loss = train_step(setup.device, state, example, planned, setup.recipe.ssim_weight, buffers[size])
     densify(state, planned, setup.recipe, setup.extent)
+    if planned.hold_sizes:
+        hold_above_floor(state.rows, [photo.view for photo in setup.split.train], setup.recipe.floor_px)
     return loss
 
 
