@@ -25,6 +25,8 @@ class Checkpoint:
     queue: list[int]
     n_start: int
     seconds: float
+    steps: int  # of the whole run
+    max_gaussians: int  # as it was fitted to the machine when the run began
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
@@ -43,6 +45,8 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
         "queue": checkpoint.queue,
         "n_start": checkpoint.n_start,
         "seconds": checkpoint.seconds,
+        "steps": checkpoint.steps,
+        "max_gaussians": checkpoint.max_gaussians,
     }
     if state.exposure is not None:
         values["exposure"] = asdict(state.exposure)
@@ -90,4 +94,5 @@ def _restore(values: dict[str, object]) -> Checkpoint:
         state.exposure = Exposure(**cast(dict[str, torch.Tensor], values["exposure"]))
     queue = values["queue"]
     assert isinstance(queue, list)
-    return Checkpoint(str(values["key"]), state, queue, int(str(values["n_start"])), float(str(values["seconds"])))
+    n_start, steps, most = (int(str(values[name])) for name in ("n_start", "steps", "max_gaussians"))
+    return Checkpoint(str(values["key"]), state, queue, n_start, float(str(values["seconds"])), steps, most)

@@ -1,6 +1,6 @@
 """Stage: gaussians from posed photos, by gradient descent on the pictures they make."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from engine.gaussians import from_rows
 from engine.options import RunOptions
 from engine.train import checkpoint as checkpoints
 from engine.train.antialias import hold_above_floor
+from engine.train.budget import fit, free_memory_bytes
 from engine.train.checkpoint import Checkpoint
 from engine.train.density import densify
 from engine.train.eta import Forecast, foresee
@@ -25,17 +26,19 @@ from engine.train.start import first_rows
 from engine.train.step import Buffers, Example, TrainState, train_step
 from engine.train.trial import clocks
 from engine.train.views import PhotoCache, ViewSampler, at_level, load_split
-from engine.train.watch import Setup, Watch, write_preview
+from engine.train.watch import Observe, Setup, Watch, write_preview
 from engine.workspace import Workspace, hash_json, read_stamp, replacing, write_json
 from kernels.step import Device, LossValues
 
 THIN_PSNR_DB = 17.0  # below, a result is worth a word of warning
 
 
-def run(workspace: Workspace, options: RunOptions, on_event: OnEvent, recipe: Recipe | None = None) -> dict[str, Any]:
+def run(
+    workspace: Workspace, options: RunOptions, on_event: OnEvent, recipe: Recipe | None = None, observe: Observe | None = None
+) -> dict[str, Any]:
     """Train, measure on held-out photos, and write train/gaussians.ply, metrics.json and preview.webp.
 
-    ``recipe`` replaces that of the options, for experiments. A run that was interrupted goes on from its last checkpoint.
+    ``recipe`` replaces that of the options, for experiments; ``observe`` is shown the state after each step and must leave it alone. A run that was interrupted goes on from its last checkpoint.
     Raises ``CaptureError`` when the held-out PSNR is below the floor.
     """
     torch.set_num_threads(1)  # the kernels have their own pool; torch's would only fight it
@@ -49,13 +52,16 @@ def run(workspace: Workspace, options: RunOptions, on_event: OnEvent, recipe: Re
     centres = np.stack([image.centre_in_world for image in scene.images])
     extent = camera_extent(centres)
     key = run_key(workspace, options, recipe)
-    setup = Setup(device, split, photos, extent, recipe, options.train, key, workspace.train, on_event)
+    setup = Setup(device, split, photos, extent, recipe, options.train, key, workspace.train, on_event, observe)
     saved = load_checkpoint(workspace, key)
     if saved is None:
+        setup = fitted(setup)
         generator = torch.Generator().manual_seed(options.seed)
         rows = first_rows(setup, scene, generator)
         exposure = first_exposure(workspace.undistorted, scene, split.train, photos, options.train.exposure)
-        saved = Checkpoint(key, TrainState.fresh(rows, generator, exposure), [], len(rows), 0.0)
+        steps, most = setup.options.steps, setup.options.max_gaussians
+        saved = Checkpoint(key, TrainState.fresh(rows, generator, exposure), [], len(rows), 0.0, steps, most)
+    setup = replace(setup, options=replace(options.train, steps=saved.steps, max_gaussians=saved.max_gaussians))
     resumed_from = saved.state.step
     buffers: dict[tuple[int, int], Buffers] = {}
     forecast = foresee(setup, saved, lambda state, index, planned: one_step(setup, state, index, planned, buffers))
@@ -65,6 +71,14 @@ def run(workspace: Workspace, options: RunOptions, on_event: OnEvent, recipe: Re
     stats = {**finish(setup, saved.state), **spent, **forecast.estimate.beside(clocks() - began)}
     checkpoints.clear(workspace.train)
     return {**stats, "n_start": saved.n_start, "resumed_from_step": resumed_from}
+
+
+def fitted(setup: Setup) -> Setup:
+    """Return the setup with gaussians and steps fitted to machine and photos; say what was changed and why."""
+    budget = fit(setup.options, setup.split.train, free_memory_bytes())
+    for change in budget.changes:
+        setup.on_event(Progress("train", 0.0, change, {"steps": budget.options.steps, "max_gaussians": budget.options.max_gaussians}))
+    return replace(setup, options=budget.options)
 
 
 def load_checkpoint(workspace: Workspace, key: str) -> Checkpoint | None:
@@ -86,13 +100,15 @@ def optimise(setup: Setup, saved: Checkpoint, forecast: Forecast) -> dict[str, f
     state = saved.state
     sampler = ViewSampler(len(setup.split.train), state.generator)
     sampler.queue = list(saved.queue)
-    watch = Watch(setup, saved.n_start, saved.seconds, forecast)
+    watch = Watch(setup, saved, forecast)
     buffers: dict[tuple[int, int], Buffers] = {}
     try:
         for step in range(state.step + 1, setup.options.steps + 1):
             planned = plan(step, setup.options, setup.recipe, Scale(setup.extent, saved.n_start, len(state.rows)))
             loss = one_step(setup, state, sampler.next(), planned, buffers)
             watch.after_step(state, sampler, loss)
+            if setup.observe is not None:
+                setup.observe(state)
     except Cancelled:
         watch.save(state, sampler)
         raise

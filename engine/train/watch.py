@@ -1,7 +1,8 @@
 """What a run holds fixed, and what it tells and saves by the clock while it goes."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,8 @@ from engine.train.step import TrainState
 from engine.train.views import PhotoCache, Split, ViewSampler
 from engine.workspace import replacing
 from kernels.step import Device, LossValues
+
+Observe = Callable[[TrainState], None]
 
 REPORT_S = 0.5  # seconds between progress events
 PREVIEW_SIDE = 480  # pixels
@@ -36,6 +39,7 @@ class Setup:
     key: str
     folder: Path
     on_event: OnEvent
+    observe: Observe | None = None
 
 
 class Course(Protocol):
@@ -53,9 +57,8 @@ class Course(Protocol):
 class Watch:
     """Reports, previews and checkpoints by the clock; none of it changes what is computed."""
 
-    def __init__(self, setup: Setup, n_start: int, seconds_before: float, course: Course) -> None:
-        self._setup, self._course = setup, course
-        self._n_start, self._before = n_start, seconds_before
+    def __init__(self, setup: Setup, saved: Checkpoint, course: Course) -> None:
+        self._setup, self._course, self._begun = setup, course, saved
         self._start, self._cpu_start = time.monotonic(), time.process_time()
         self._reported = self._previewed = self._saved = self._start
         self._mse: list[float] = []
@@ -92,14 +95,14 @@ class Watch:
     def save(self, state: TrainState, sampler: ViewSampler) -> None:
         """Write a checkpoint."""
         setup = self._setup
-        seconds = self._before + time.monotonic() - self._start
-        checkpoints.save(setup.folder, Checkpoint(setup.key, state, sampler.queue, self._n_start, seconds))
+        seconds = self._begun.seconds + time.monotonic() - self._start
+        checkpoints.save(setup.folder, replace(self._begun, state=state, queue=sampler.queue, seconds=seconds))
         self._saved = time.monotonic()
         setup.on_event(Checkpointed("train", state.step))
 
     def spent(self) -> dict[str, float]:
         """Return wall seconds (of all attempts up to their last checkpoints) and CPU seconds (of this process)."""
-        wall = self._before + time.monotonic() - self._start
+        wall = self._begun.seconds + time.monotonic() - self._start
         return {"optimise_seconds": round(wall, 3), "cpu_seconds": round(time.process_time() - self._cpu_start, 3)}
 
 

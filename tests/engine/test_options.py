@@ -19,6 +19,13 @@ def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
     assert all(name in caught.value.hint for name in PRESETS)
 
 
+def test_steps_that_are_asked_for_are_not_stretched_by_many_photos() -> None:
+    assert preset("draft").train.min_visits == 40
+    assert with_overrides(preset("draft"), {"train": {"steps": 11}}).train.min_visits == 0
+    assert with_overrides(preset("draft"), {"train": {"steps": 11, "min_visits": 5}}).train.min_visits == 5
+    assert with_overrides(preset("draft"), {"train": {"max_side": 320}}).train.min_visits == 40
+
+
 def test_overrides_reach_nested_groups_and_leave_the_rest() -> None:
     options = with_overrides(preset("draft"), {"seed": 7, "train": {"steps": 11}})
     assert (options.seed, options.train.steps) == (7, 11)

@@ -1,0 +1,69 @@
+"""How many gaussians and steps a run gets: what was asked for, what fits into free memory, what the photos can tell apart."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from engine.options import TrainOptions
+from engine.train.views import TrainingPhoto
+
+# Row, two moments and counters are 792 bytes; the kernels' workspace holds about 370; sorting the rows needs all of them twice for a
+# moment. Measured at 100 and 400 thousand gaussians: 2,224 and 2,085 in all (tests/engine/train/test_budget.py).
+BYTES_PER_GAUSSIAN = 2_400
+SHARE_OF_MEMORY = 0.6  # the rest is for photos, previews and whatever else the machine does
+PIXELS_PER_GAUSSIAN = 20.0  # of all photos together; with fewer, gaussians learn the noise of single photos
+FEWEST = 1_000
+UNLIMITED = 1 << 62
+MOST_STEPS = 3.0  # times what was asked for
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The options as they will be used, and in words why they differ from what was asked for (empty where they do not)."""
+
+    options: TrainOptions
+    changes: tuple[str, ...]
+
+
+def fit(options: TrainOptions, train: list[TrainingPhoto], free_bytes: int) -> Budget:
+    """Return the options with the gaussians lowered to what memory and photos allow, and the steps raised to enough visits a photo.
+
+    In the classic strategy ``max_gaussians`` is only a ceiling and photos do not lower it.
+    """
+    changes = []
+    pixels = sum(photo.view.width * photo.view.height for photo in train)
+    by_memory = max(FEWEST, int(SHARE_OF_MEMORY * free_bytes / BYTES_PER_GAUSSIAN))
+    by_photos = max(FEWEST, int(pixels / PIXELS_PER_GAUSSIAN)) if options.strategy == "budget" else options.max_gaussians
+    n = min(options.max_gaussians, by_memory, by_photos)
+    if n < options.max_gaussians:
+        why = f"{free_bytes / 1e9:.1f} GB of memory are free" if n == by_memory else f"the photos have {pixels / 1e6:.1f} megapixels in all"
+        changes.append(f"{n:,} gaussians instead of {options.max_gaussians:,}: {why}")
+    steps = max(options.steps, min(int(MOST_STEPS * options.steps), options.min_visits * len(train)))
+    if steps > options.steps:
+        changes.append(
+            f"{steps:,} steps instead of {options.steps:,}: there are {len(train)} photos, each is worth {options.min_visits} visits"
+        )
+    return Budget(replace(options, max_gaussians=n, steps=steps), tuple(changes))
+
+
+def free_memory_bytes(root: Path = Path("/")) -> int:
+    """Return how much memory this process may still take: what the machine has free, or what its control group leaves, if less.
+
+    Where neither can be read (not Linux) nothing is known and nothing is limited.
+    """
+    free = [UNLIMITED, *(1024 * kilobytes for kilobytes in _values(root / "proc/meminfo", "MemAvailable:"))]
+    group = root / "sys/fs/cgroup"
+    for limit in _values(group / "memory.max"):
+        # Cached files count as used, but are given back when memory is asked for.
+        cached = sum(_values(group / "memory.stat", "inactive_file"))
+        free += [max(0, limit - used + cached) for used in _values(group / "memory.current")]
+    return min(free)
+
+
+def _values(path: Path, name: str = "") -> list[int]:
+    """Return the number after ``name`` at the start of a line, in a list; empty where there is none."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return []
+    rests = [line[len(name) :].split() for line in lines if line.startswith(name)]
+    return [int(rest[0]) for rest in rests if rest and rest[0].isdigit()]
