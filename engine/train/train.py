@@ -30,6 +30,7 @@ from engine.train.watch import Observe, Setup, Watch, write_preview
 from engine.workspace import Workspace, hash_json, read_stamp, replacing, write_json
 from kernels.step import Device, LossValues
 
+MEASURED = "psnr_db and ssim: renders as they are; psnr_fitted_db: after the gain and offset per channel that fit the photo best"
 THIN_PSNR_DB = 17.0  # below, a result is worth a word of warning
 
 
@@ -136,8 +137,10 @@ def finish(setup: Setup, state: TrainState) -> dict[str, Any]:
     held_out = bool(setup.split.test)
     photos = setup.split.test or setup.split.train
     figures = evaluate(setup.device, state.rows, photos, setup.options.sh_degree, setup.folder / "renders")
-    write_json(setup.folder / "metrics.json", {"held_out": held_out, "photos": figures})
-    psnr, ssim = mean_of(figures, "psnr_db"), mean_of(figures, "ssim")
+    write_json(setup.folder / "metrics.json", {"held_out": held_out, "measured": MEASURED, "photos": figures})
+    plain, fitted, ssim = (mean_of(figures, name) for name in ("psnr_db", "psnr_fitted_db", "ssim"))
+    # Where exposures differ, a held-out photo's own is not the gaussians' fault.
+    psnr = plain if state.exposure is None else fitted
     if psnr < setup.options.min_psnr_db:
         worst = ", ".join(
             f"{each['name']} {each['psnr_db']:.1f} dB" for each in sorted(figures, key=lambda each: float(each["psnr_db"]))[:3]
@@ -159,7 +162,9 @@ def finish(setup: Setup, state: TrainState) -> dict[str, Any]:
         "n_train": len(setup.split.train),
         "n_test": len(setup.split.test),
         "held_out": held_out,
-        "psnr_db": round(psnr, 3),
+        "psnr_db": round(plain, 3),
+        "psnr_fitted_db": round(fitted, 3),
+        "exposure_corrected": state.exposure is not None,
         "ssim": round(ssim, 4),
         "steps": state.step,
         "kernel": setup.device.info().name,
