@@ -39,8 +39,8 @@ def run(
 ) -> dict[str, Any]:
     """Train, measure on held-out photos, and write train/gaussians.ply, metrics.json and preview.webp.
 
-    ``recipe`` replaces that of the options, for experiments; ``observe`` is shown the state after each step and must leave it alone. A run that was interrupted goes on from its last checkpoint.
-    Raises ``CaptureError`` when the held-out PSNR is below the floor.
+    ``recipe`` replaces that of the options, for experiments; ``observe`` is shown the state after each step and must leave it alone.
+    A run that was interrupted goes on from its last checkpoint. Raises ``CaptureError`` when the held-out PSNR is below the floor.
     """
     torch.set_num_threads(1)  # the kernels have their own pool; torch's would only fight it
     device = Device(n_threads=options.threads)
@@ -66,7 +66,7 @@ def run(
     resumed_from = saved.state.step
     buffers: dict[tuple[int, int], Buffers] = {}
     forecast = foresee(setup, saved, lambda state, index, planned: one_step(setup, state, index, planned, buffers))
-    on_event(Progress("train", 0.0, forecast.estimate.words(), {"estimate": asdict(forecast.estimate)}))
+    on_event(Progress("train", 0.0, forecast.estimate.words(), {"estimate": asdict(forecast.estimate), "steps": saved.steps}))
     began = clocks()
     spent = optimise(setup, saved, forecast)
     stats = {**finish(setup, saved.state), **spent, **forecast.estimate.beside(clocks() - began)}
