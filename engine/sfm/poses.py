@@ -19,10 +19,21 @@ from engine.options import PosesOptions, RunOptions
 from engine.sfm.context import Context, Deadline, Photo, Report, read_photos
 from engine.sfm.features import count_keypoints, create_database, extract, read_descriptors
 from engine.sfm.frame import normalising_similarity
+from engine.sfm.given import (
+    ENOUGH_POINTS,
+    as_model,
+    create_given_database,
+    kept_frame,
+    pairs_by_pose,
+    read_posed,
+    scatter,
+    triangulate,
+    with_given_points,
+)
 from engine.sfm.health import STAGE, Findings, camera_spread, require_sound, warn_of_features, warn_of_left_out, warn_of_watermark
 from engine.sfm.mapping import STRICT_RATIO, Mapper
 from engine.sfm.masks import write_feature_masks
-from engine.sfm.matching import match, read_view_graph
+from engine.sfm.matching import ViewGraph, match, read_view_graph
 from engine.sfm.models import Model, poses_of
 from engine.sfm.pairs import Pairs, all_pairs, local_metres, neighbour_pairs
 from engine.sfm.undistort import apply_similarity, point_positions, undistort, undistort_layer
@@ -31,15 +42,16 @@ from engine.workspace import Workspace, read_json, replacing_folder
 
 @dataclass
 class _Clock:
-    """Emits progress that never goes back, and keeps the seconds of each step."""
+    """Emits progress that never goes back, and keeps the wall and CPU seconds of each step."""
 
     on_event: OnEvent
     seconds: dict[str, float] = field(default_factory=dict)
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
     fraction: float = 0.0
 
     @contextmanager
     def step(self, name: str, start: float, end: float) -> Iterator[Report]:
-        began = time.monotonic()
+        began, cpu_began = time.monotonic(), time.process_time()
 
         def report(share: float, words: str) -> None:
             self.fraction = max(self.fraction, start + (end - start) * min(1.0, share))
@@ -49,6 +61,7 @@ class _Clock:
             yield report
         finally:
             self.seconds[name] = round(time.monotonic() - began, 3)
+            self.cpu_seconds[name] = round(time.process_time() - cpu_began, 3)
 
 
 def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[str, Any]:
@@ -65,15 +78,22 @@ def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[st
         deadline = Deadline.after(options.poses.time_limit_s)
         masks = write_feature_masks(photos, workspace.masks, workspace.alpha, folder / "masks")
         context = Context(workspace.images, folder, photos, options.seed, options.threads or cpu_count() or 1, deadline, masks)
-        findings, mapper = _reconstruct(context, options.poses, clock)
+        is_given = workspace.given.is_dir()
+        if is_given:
+            findings, how = _take_given(context, workspace.given, options.poses, clock)
+            similarity = kept_frame(findings.model.reconstruction, on_event)
+        else:
+            findings, how = _reconstruct(context, options.poses, clock)
+            require_sound(findings, _spread(findings.model), options.poses)
+            warn_of_left_out(findings, on_event)
+            similarity = _own_frame(context, findings.model)
         spread = _spread(findings.model)
-        require_sound(findings, spread, options.poses)
-        warn_of_left_out(findings, on_event)
         with clock.step("undistort", 0.92, 1.0) as report:
             report(0.0, "removing lens distortion")
-            similarity = _write(workspace, context, findings.model, options.poses)
+            _write(workspace, context, findings.model, similarity, options.poses)
             report(1.0, f"{len(findings.model)} of {len(photos)} photos placed, {findings.model.n_points} points")
-    return _stats(findings, mapper, similarity, clock) | {"camera_spread": round(spread, 4)}
+    source = {"source": "given" if is_given else "estimated", "camera_spread": round(spread, 4)}
+    return _stats(findings, similarity, clock) | how | source
 
 
 @contextmanager
@@ -84,7 +104,7 @@ def _scratch(workspace: Workspace) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _reconstruct(context: Context, options: PosesOptions, clock: _Clock) -> tuple[Findings, Mapper]:
+def _reconstruct(context: Context, options: PosesOptions, clock: _Clock) -> tuple[Findings, dict[str, Any]]:
     database = context.folder / "database.db"
     with clock.step("features", 0.0, 0.3) as report:
         create_database(context, database)
@@ -99,7 +119,33 @@ def _reconstruct(context: Context, options: PosesOptions, clock: _Clock) -> tupl
     with clock.step("mapping", 0.65, 0.92) as report:
         mapper = Mapper(context, options, report)
         graph = mapper.run(database, pairs, graph)
-    return Findings(context.photos, keypoints, graph, mapper.best), mapper
+    how = {"mapper": mapper.mapper, "attempts": [attempt.to_dict() for attempt in mapper.attempts]}
+    return Findings(context.photos, keypoints, graph, mapper.best), how
+
+
+def _take_given(context: Context, given: Path, options: PosesOptions, clock: _Clock) -> tuple[Findings, dict[str, Any]]:
+    """Take the poses that came with the photos as they are, and find the points: given ones, or by matching, or scattered."""
+    posed = read_posed(given, context.photos)
+    keypoints: dict[str, int] = {photo.name: 0 for photo in context.photos}
+    graph = ViewGraph(0, 0, {})
+    if len(posed.model.points.xyz) >= ENOUGH_POINTS:
+        reconstruction, points = with_given_points(posed), "given"
+    else:
+        database, points = context.folder / "database.db", "triangulated"
+        with clock.step("features", 0.0, 0.4) as report:
+            create_given_database(context, posed, database)
+            extract(context, database, report)
+            keypoints = count_keypoints(database)
+        with clock.step("matching", 0.4, 0.8) as report:
+            pairs = pairs_by_pose(context, posed, options.neighbours)
+            match(context, database, pairs, STRICT_RATIO, report)
+            graph = read_view_graph(database, len(pairs))
+        with clock.step("mapping", 0.8, 0.92) as report:
+            report(0.0, "placing points")
+            reconstruction = triangulate(context, posed, database)
+    n_scattered = scatter(reconstruction, posed, context.seed, clock.on_event)
+    how = {"mapper": "none", "attempts": [], "points": points, "n_scattered": n_scattered}
+    return Findings(context.photos, keypoints, graph, as_model(reconstruction)), how
 
 
 def _choose_pairs(context: Context, database: Path, options: PosesOptions) -> Pairs:
@@ -115,19 +161,20 @@ def _spread(model: Model) -> float:
     return camera_spread(np.stack(list(poses_of(model.reconstruction).values())), point_positions(model.reconstruction))
 
 
-def _write(workspace: Workspace, context: Context, model: Model, options: PosesOptions) -> Similarity:
-    reconstruction = model.reconstruction
-    poses = poses_of(reconstruction)
+def _own_frame(context: Context, model: Model) -> Similarity:
+    poses = poses_of(model.reconstruction)
     metres = _metres_by_gps([photo for photo in context.photos if photo.name in poses], list(poses))
-    similarity = normalising_similarity(np.stack(list(poses.values())), point_positions(reconstruction), metres)
-    apply_similarity(reconstruction, similarity)
+    return normalising_similarity(np.stack(list(poses.values())), point_positions(model.reconstruction), metres)
+
+
+def _write(workspace: Workspace, context: Context, model: Model, similarity: Similarity, options: PosesOptions) -> None:
+    apply_similarity(model.reconstruction, similarity)
     with replacing_folder(workspace.sparse) as aside:
-        reconstruction.write(aside)
+        model.reconstruction.write(aside)
     with replacing_folder(workspace.undistorted) as aside:
         undistort(context, workspace.sparse, aside, options.max_train_side)
         for name, layer in (("masks", workspace.masks), ("alpha", workspace.alpha)):
             undistort_layer(layer, workspace.sparse, aside / name, options.max_train_side, is_mask=name == "masks")
-    return similarity
 
 
 def _metres_by_gps(photos: list[Photo], order: list[str]) -> Array | None:
@@ -140,7 +187,7 @@ def _metres_by_gps(photos: list[Photo], order: list[str]) -> Array | None:
     return local_metres(gps, gps[first])
 
 
-def _stats(findings: Findings, mapper: Mapper, similarity: Similarity, clock: _Clock) -> dict[str, Any]:
+def _stats(findings: Findings, similarity: Similarity, clock: _Clock) -> dict[str, Any]:
     model, graph = findings.model, findings.graph
     cameras = model.reconstruction.cameras
     used = sorted({model.reconstruction.image(key).camera_id for key in model.reconstruction.reg_image_ids()})
@@ -151,8 +198,6 @@ def _stats(findings: Findings, mapper: Mapper, similarity: Similarity, clock: _C
         "unregistered": {photo.name: findings.keypoints.get(photo.name, 0) for photo in findings.left_out()},
         "n_points": model.n_points,
         "reprojection_error_px": round(model.error_px, 4),
-        "mapper": mapper.mapper,
-        "attempts": [attempt.to_dict() for attempt in mapper.attempts],
         "pairs": {"compared": graph.n_pairs, "verified": graph.n_verified, "kinds": graph.kinds},
         "median_keypoints": int(np.median(list(findings.keypoints.values()))),
         "cameras": [
@@ -171,4 +216,5 @@ def _stats(findings: Findings, mapper: Mapper, similarity: Similarity, clock: _C
             "translation": similarity.translation.tolist(),
         },
         "seconds": clock.seconds,
+        "cpu_seconds": clock.cpu_seconds,
     }

@@ -32,7 +32,9 @@ def point_positions(reconstruction: Any) -> Array:
 def undistort(context: Context, sparse: Path, output: Path, max_side: int) -> None:
     """Write ``output``/images and ``output``/sparse: every camera PINHOLE, longer sides at most ``max_side``.
 
-    Cut-outs stay over black, which is right for bilinear resampling: colours are multiplied by alpha. Raises ``InternalError`` when a photo of the model is missing afterwards (pycolmap skips what it cannot write with a log line only).
+    Cut-outs stay over black, which is right for bilinear resampling: colours are multiplied by alpha.
+
+    Raises ``InternalError`` when a photo of the model is missing afterwards (pycolmap skips what it cannot write with a log line only).
     """
     options = _options(max_side)
     pycolmap.undistort_images(
@@ -56,7 +58,7 @@ def undistort_layer(layer: Path, sparse: Path, output: Path, max_side: int, *, i
     """
     options = _options(max_side)
     if is_mask:
-        options.warp_options.interpolation = pycolmap.Interpolation.NEAREST
+        options.warp_options.interpolation = pycolmap.WarpImageOptions.Interpolation.NEAREST_NEIGHBOR
     model = pycolmap.Reconstruction(sparse)
     output.mkdir()
     for key in model.reg_image_ids():
