@@ -8,7 +8,7 @@ import torch
 from PIL import Image as PillowImage
 
 from engine.render import render_rows, to_bytes
-from engine.train.views import TrainingPhoto, load_pixels
+from engine.train.views import TrainingPhoto, load_mask, load_pixels
 from kernels.step import Device
 
 SHOWN = 8  # pairs of photo and render kept on disk
@@ -18,6 +18,7 @@ def evaluate(device: Device, rows: torch.Tensor, photos: list[TrainingPhoto], sh
     """Return name, psnr_db and ssim of each photo; write up to ``SHOWN`` pairs NAME.photo.png / NAME.render.png into ``renders``.
 
     Both at the training size, on values clamped to 0..1; SSIM over RGB with an 11-tap window and zero padding, as 3DGS measures it.
+    What a photo's mask hides is not measured.
     """
     figures = []
     if renders is not None:
@@ -26,8 +27,9 @@ def evaluate(device: Device, rows: torch.Tensor, photos: list[TrainingPhoto], sh
     for index, photo in enumerate(photos):
         pixels = load_pixels(photo)
         image = render_rows(device, rows, photo.view, sh_degree).clamp_(0.0, 1.0)
-        loss = device.loss(image, pixels, ssim_weight=0.2)
-        fitted = fitted_mse(image, pixels)
+        mask = load_mask(photo) if photo.mask else None
+        loss = device.loss(image, pixels, ssim_weight=0.2, mask=mask)
+        fitted = fitted_mse(image, pixels, mask)
         figures.append(
             {
                 "name": photo.name,
@@ -41,10 +43,13 @@ def evaluate(device: Device, rows: torch.Tensor, photos: list[TrainingPhoto], sh
     return figures
 
 
-def fitted_mse(image: torch.Tensor, pixels: torch.Tensor) -> float:  # [3, H, W], [H, W, 3] uint8
+def fitted_mse(image: torch.Tensor, pixels: torch.Tensor, mask: torch.Tensor | None = None) -> float:  # [3, H, W], [H, W, 3], [H, W]
     """Return the mean squared error after the best gain and offset per channel: what is left once the exposure is made the photo's."""
-    rendered = image.reshape(3, -1).double()
-    shown = pixels.reshape(-1, 3).T.double() / 255.0
+    kept = slice(None) if mask is None else mask.reshape(-1).bool()
+    rendered = image.reshape(3, -1)[:, kept].double()
+    shown = pixels.reshape(-1, 3)[kept].T.double() / 255.0
+    if rendered.shape[1] == 0:
+        return 0.0
     from_mean = rendered - rendered.mean(dim=1, keepdim=True)
     gain = (from_mean * shown).sum(dim=1) / from_mean.square().sum(dim=1).clamp_min(1e-12)
     offset = shown.mean(dim=1) - gain * rendered.mean(dim=1)

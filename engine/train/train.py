@@ -123,7 +123,8 @@ def one_step(setup: Setup, state: TrainState, index: int, planned: StepPlan, buf
     size = (view.height, view.width)
     if size not in buffers:
         buffers[size] = Buffers.of(*size)
-    example = Example(view, pixels, index, key=1 + index * 8 + planned.level)
+    mask, alpha = setup.photos.mask(index, planned.level), setup.photos.alpha(index, planned.level)
+    example = Example(view, pixels, index, 1 + index * 8 + planned.level, mask, alpha)
     loss = train_step(setup.device, state, example, planned, setup.recipe.ssim_weight, buffers[size])
     densify(state, planned, setup.recipe, setup.extent)
     if planned.hold_sizes:
