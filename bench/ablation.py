@@ -7,6 +7,7 @@ Other variants: ``--variant "name: noise_until=0, train.sh_degree=1"`` (fields o
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -137,7 +138,7 @@ def read_variants(given: argparse.Namespace) -> dict[str, Changes]:
 
 def read_changes(text: str) -> Changes:
     """Return the fields and values of ``name=value, name=value``."""
-    parts = [part.partition("=") for part in text.split(", ") if part.strip()]
+    parts = [part.partition("=") for part in re.split(r", (?=[\w.]+=)", text) if part.strip()]
     return {name.strip(): parse_value(value) for name, _, value in parts}
 
 
