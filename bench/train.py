@@ -86,7 +86,7 @@ class Watcher:
     """Measures the held-out photos every few steps, with the clocks stopped."""
 
     photos: list[Any]
-    sh_degree: int
+    options: TrainOptions
     every: int  # steps; 0 for as many as make ``POINTS``
     device: Device
     steps: int = 0
@@ -108,7 +108,7 @@ class Watcher:
             return
         now = clocks()
         seconds, cpu_seconds = (now[clock] - self.began[clock] - self.measuring[clock] for clock in (0, 1))
-        figures = evaluate(self.device, state.rows, self.photos, self.sh_degree, None)
+        figures = evaluate(self.device, state.rows, self.photos, self.options, None)
         psnr, ssim = mean_of(figures, "psnr_db"), mean_of(figures, "ssim")
         self.points.append(Point(state.step, round(seconds, 3), round(cpu_seconds, 3), len(state.rows), round(psnr, 3), round(ssim, 4)))
         after = clocks()
@@ -128,7 +128,7 @@ def train(job: Job) -> Run:
         for name in ("undistorted", "poses.json"):
             (workspace.root / name).symlink_to(Path(job.workspace).resolve() / name)
         split, _ = load_split(workspace.undistorted, chosen.train.max_side, chosen.train.holdout_every)
-        watcher = Watcher(split.test or split.train, chosen.train.sh_degree, job.every, Device(n_threads=chosen.threads))
+        watcher = Watcher(split.test or split.train, chosen.train, job.every, Device(n_threads=chosen.threads))
         stats = run(workspace, chosen, watcher.on_event, observe=watcher.observe)
     return summary(job, stats, watcher)
 

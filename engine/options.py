@@ -117,6 +117,13 @@ class TrainOptions(Checked):
         "correct each photo's brightness and colour while training; auto: where the photos differ",
         choices=("auto", "on", "off"),
     )
+    background: str = option(
+        "auto",
+        "behind the gaussians while training; random: another colour each step, so that nothing stays around cut-outs; auto: random for "
+        "photos with alpha, black for others",
+        choices=("auto", "black", "white", "random"),
+    )
+    cut_outs_over: str = option("white", "what photos with alpha are measured over", choices=("black", "white"))
     holdout_every: int = option(8, "every n-th photo is kept out of training and measured; 0 for none", low=0, high=100)
     min_psnr_db: float = option(11.0, "a held-out PSNR below this fails the job, dB: what wrong camera positions give", low=0.0, high=60.0)
     checkpoint_s: float = option(30.0, "seconds between checkpoints", low=0.0, high=3600.0)

@@ -7,26 +7,32 @@ from typing import Any
 import torch
 from PIL import Image as PillowImage
 
+from engine.options import TrainOptions
 from engine.render import render_rows, to_bytes
-from engine.train.views import TrainingPhoto, load_mask, load_pixels
+from engine.train.background import colour_to_measure, over
+from engine.train.views import TrainingPhoto, load_alpha, load_mask, load_pixels
 from kernels.step import Device
 
 SHOWN = 8  # pairs of photo and render kept on disk
 
 
-def evaluate(device: Device, rows: torch.Tensor, photos: list[TrainingPhoto], sh_degree: int, renders: Path | None) -> list[dict[str, Any]]:
+def evaluate(device: Device, rows: torch.Tensor, photos: list[TrainingPhoto], options: TrainOptions, renders: Path | None) -> list[dict[str, Any]]:
     """Return name, psnr_db and ssim of each photo; write up to ``SHOWN`` pairs NAME.photo.png / NAME.render.png into ``renders``.
 
     Both at the training size, on values clamped to 0..1; SSIM over RGB with an 11-tap window and zero padding, as 3DGS measures it.
-    What a photo's mask hides is not measured.
+    What a photo's mask hides is not measured; cut-outs are put over ``options.cut_outs_over``. psnr_fitted_db is the PSNR of the render after
+    the gain and offset per channel that fit the photo best.
     """
     figures = []
     if renders is not None:
         renders.mkdir(parents=True, exist_ok=True)
     stride = max(1, math.ceil(len(photos) / SHOWN))
     for index, photo in enumerate(photos):
+        background = colour_to_measure(options.background, options.cut_outs_over, is_cut_out=photo.alpha is not None)
         pixels = load_pixels(photo)
-        image = render_rows(device, rows, photo.view, sh_degree).clamp_(0.0, 1.0)
+        if photo.alpha:
+            pixels = over(background, pixels, load_alpha(photo))
+        image = render_rows(device, rows, photo.view, options.sh_degree, background).clamp_(0.0, 1.0)
         mask = load_mask(photo) if photo.mask else None
         loss = device.loss(image, pixels, ssim_weight=0.2, mask=mask)
         fitted = fitted_mse(image, pixels, mask)
@@ -41,6 +47,12 @@ def evaluate(device: Device, rows: torch.Tensor, photos: list[TrainingPhoto], sh
         if renders is not None and index % stride == 0:
             write_pair(renders, photo, pixels, image)
     return figures
+
+
+def measured_how(options: TrainOptions, photos: list[TrainingPhoto]) -> str:
+    """Say what the figures of ``evaluate`` are."""
+    ground = f"; cut-outs over {options.cut_outs_over}" if any(photo.alpha for photo in photos) else ""
+    return f"psnr_db and ssim: renders as they are; psnr_fitted_db: after the gain and offset per channel that fit the photo best{ground}"
 
 
 def fitted_mse(image: torch.Tensor, pixels: torch.Tensor, mask: torch.Tensor | None = None) -> float:  # [3, H, W], [H, W, 3], [H, W]

@@ -18,7 +18,9 @@ def first_rows(setup: Setup, scene: Reconstruction, generator: torch.Generator) 
     """
     recipe, budget = setup.recipe, setup.options.max_gaussians
     centres = np.stack([image.centre_in_world for image in scene.images])
-    centre, n_shell = centres.mean(axis=0), int(recipe.shell_share * budget)
+    centre = centres.mean(axis=0)
+    # Nothing is behind an object that was cut out.
+    n_shell = 0 if any(photo.alpha for photo in setup.split.train) else int(recipe.shell_share * budget)
     rows = gaussians_from_points(scene, setup.device, recipe, budget - n_shell, generator)
     if len(rows) == 0:
         raise CaptureError(

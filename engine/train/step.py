@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from engine.gaussians import ROW
-from engine.render import camera_params
+from engine.render import BLACK, camera_params
 from engine.scene import PinholeView
 from engine.train.exposure import Exposure
 from engine.train.schedule import StepPlan
@@ -69,12 +69,13 @@ class Example:
     key: int  # names pixels and mask, so that what depends on them alone is computed once
     mask: torch.Tensor | None = None  # [H, W] uint8, 0 where the photo shows what the scene shall not have; not compared there
     alpha: torch.Tensor | None = None  # [H, W] uint8, coverage of a cut-out, whose ``pixels`` are as over black
+    background: tuple[float, float, float] = BLACK  # what is behind the gaussians, and behind a cut-out
 
 
 def train_step(device: Device, state: TrainState, example: Example, plan: StepPlan, ssim_weight: float, buffers: Buffers) -> LossValues:
     """Render, compare, and move the gaussians: three calls. With ``plan.score``, charge the error to the gaussians that made it."""
     state.step = plan.adam.step
-    device.forward(state.rows, camera_params(example.view), plan.sh_degree, (0.0, 0.0, 0.0), buffers.image)
+    device.forward(state.rows, camera_params(example.view), plan.sh_degree, example.background, buffers.image)
     if state.exposure is not None:
         state.exposure.correct(example.index, buffers.image)
     error_map = buffers.error_map if plan.score else None

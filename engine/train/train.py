@@ -13,11 +13,12 @@ from engine.gaussians import from_rows
 from engine.options import RunOptions
 from engine.train import checkpoint as checkpoints
 from engine.train.antialias import hold_above_floor
+from engine.train.background import in_front_of_some_colour
 from engine.train.budget import fit, free_memory_bytes
 from engine.train.checkpoint import Checkpoint
 from engine.train.density import densify
 from engine.train.eta import Forecast, foresee
-from engine.train.evaluate import evaluate, mean_of
+from engine.train.evaluate import evaluate, mean_of, measured_how
 from engine.train.exposure import first_exposure
 from engine.train.init import camera_extent
 from engine.train.recipe import Recipe, recipe_of
@@ -30,7 +31,6 @@ from engine.train.watch import Observe, Setup, Watch, write_preview
 from engine.workspace import Workspace, hash_json, read_stamp, replacing, write_json
 from kernels.step import Device, LossValues
 
-MEASURED = "psnr_db and ssim: renders as they are; psnr_fitted_db: after the gain and offset per channel that fit the photo best"
 THIN_PSNR_DB = 17.0  # below, a result is worth a word of warning
 
 
@@ -125,6 +125,7 @@ def one_step(setup: Setup, state: TrainState, index: int, planned: StepPlan, buf
         buffers[size] = Buffers.of(*size)
     mask, alpha = setup.photos.mask(index, planned.level), setup.photos.alpha(index, planned.level)
     example = Example(view, pixels, index, 1 + index * 8 + planned.level, mask, alpha)
+    example = in_front_of_some_colour(example, setup.options.background, state.generator)
     loss = train_step(setup.device, state, example, planned, setup.recipe.ssim_weight, buffers[size])
     densify(state, planned, setup.recipe, setup.extent)
     if planned.hold_sizes:
@@ -137,8 +138,8 @@ def finish(setup: Setup, state: TrainState) -> dict[str, Any]:
     setup.on_event(Progress("train", 0.96, "measuring"))
     held_out = bool(setup.split.test)
     photos = setup.split.test or setup.split.train
-    figures = evaluate(setup.device, state.rows, photos, setup.options.sh_degree, setup.folder / "renders")
-    write_json(setup.folder / "metrics.json", {"held_out": held_out, "measured": MEASURED, "photos": figures})
+    figures = evaluate(setup.device, state.rows, photos, setup.options, setup.folder / "renders")
+    write_json(setup.folder / "metrics.json", {"held_out": held_out, "measured": measured_how(setup.options, photos), "photos": figures})
     plain, fitted, ssim = (mean_of(figures, name) for name in ("psnr_db", "psnr_fitted_db", "ssim"))
     # Where exposures differ, a held-out photo's own is not the gaussians' fault.
     psnr = plain if state.exposure is None else fitted
