@@ -22,6 +22,9 @@ PNG_S_PER_PIXEL = 1.0e-7  # a photo and its render, to look at
 PREVIEW_S = 0.05
 CHECKPOINT_BYTES = 3 * 256 + 8  # a gaussian: row, two moments, counters
 PLY_BYTES = 248  # a gaussian, at the most
+TARGET_BYTES = 27  # a pixel, prepared for the loss (kernels/cpu/targets.h)
+TARGET_CACHE_BYTES = 256 << 20  # kernels/cpu/targets.cpp
+SLACK = 1.05  # memory that was freed but not given back
 PROBE_BYTES = 16 << 20  # written to learn how fast the disk is
 
 
@@ -95,7 +98,7 @@ def foresee(setup: Setup, saved: Checkpoint, take: Take) -> Forecast:
     finish = finish_seconds(setup, costs, n_end, disk)
     seconds = elapsed[-1] + finish
     trial_seconds = float((clocks() - began)[0])
-    memory = peak_now_bytes() + photo_bytes(setup)
+    memory = int(SLACK * (peak_now_bytes() + photo_bytes(setup)))
     estimate = Estimate(round(float(seconds[0]), 2), round(float(seconds[1]), 2), memory, n_end, round(trial_seconds, 2))
     return Forecast(state.step, elapsed, finish, estimate)
 
@@ -104,7 +107,7 @@ def trial_of(setup: Setup, n_steps: int, take: Take) -> Trial:
     """Return how much to try: little where there is little to foresee."""
     n_photos = len(setup.split.train)
     n_tried, n_repeats = (min(3, n_photos), 2) if n_steps >= LONG_RUN else (1, 1)
-    return Trial([index * n_photos // n_tried for index in range(n_tried)], n_repeats, setup.recipe, take)
+    return Trial([index * n_photos // n_tried for index in range(n_tried)], n_repeats, setup.recipe, setup.photos.pixels, take)
 
 
 def course_of(setup: Setup, saved: Checkpoint) -> Schedule:
@@ -142,15 +145,18 @@ def typical_plans(plans: list[StepPlan], counts: list[int]) -> dict[int, dict[in
 
 
 def step_seconds(setup: Setup, course: Schedule, costs: dict[int, LevelCost]) -> npt.NDArray[np.float64]:
-    """Return the seconds [S, 2] of each step, first visits and the reading again of photos that do not fit the cache included."""
+    """Return the seconds [S, 2] of each step, first visits and those of photos that do not fit the caches included."""
     seconds = np.zeros((len(course.levels), 2))
     n_photos = len(setup.split.train)
     for level, cost in costs.items():
         at = np.flatnonzero(course.levels == level)
         seconds[at] = cost.of(course.counts[at], {name: raised[at] for name, raised in course.flags.items()})
-        missed = max(0.0, 1.0 - views.CACHE_BYTES / max(1, level_bytes(setup, level)))
-        seconds[at[:n_photos]] += (1.0 - missed) * cost.first_visit
-        seconds[at] += missed * cost.first_visit
+        pixels = level_pixels(setup, level)
+        for extra, held in ((cost.read, views.CACHE_BYTES / (3 * pixels)), (cost.prepare, TARGET_CACHE_BYTES / (TARGET_BYTES * pixels))):
+            # Photos come in random order: what is not held is the share of visits that must do the work again.
+            missed = max(0.0, 1.0 - held)
+            seconds[at] += missed * extra
+            seconds[at[:n_photos]] += (1.0 - missed) * extra
     return seconds
 
 
@@ -172,7 +178,7 @@ def finish_seconds(setup: Setup, costs: dict[int, LevelCost], n: int, disk: floa
     photos = setup.split.test or setup.split.train
     finest = costs[min(costs)]
     pixels = photos[0].view.width * photos[0].view.height
-    each = finest.first_visit + finest.of(np.array([n]), {})[0] + PNG_S_PER_PIXEL * pixels
+    each = finest.read + finest.prepare + finest.of(np.array([n]), {})[0] + PNG_S_PER_PIXEL * pixels
     finish: Seconds = len(photos) * each + PREVIEW_S + np.array([n * PLY_BYTES / disk, 0.0])
     return finish
 
@@ -190,15 +196,15 @@ def disk_bytes_per_s(folder: Path) -> float:
     return PROBE_BYTES / max(1e-4, time.monotonic() - began)
 
 
-def level_bytes(setup: Setup, level: int) -> int:
-    """Return the bytes of all decoded photos at 1/2^level of their size."""
-    return sum(3 * (photo.view.width >> level) * (photo.view.height >> level) for photo in setup.split.train)
+def level_pixels(setup: Setup, level: int) -> int:
+    """Return the pixels of all photos at 1/2^level of their size."""
+    return sum(max(1, photo.view.width >> level) * max(1, photo.view.height >> level) for photo in setup.split.train)
 
 
 def photo_bytes(setup: Setup) -> int:
-    """Return the bytes of decoded photos that a run comes to hold."""
-    levels = {0, *(level for _, level in setup.recipe.levels)}
-    return min(views.CACHE_BYTES, sum(level_bytes(setup, level) for level in levels))
+    """Return the bytes that a run comes to hold of its photos: decoded, and prepared for the loss."""
+    pixels = sum(level_pixels(setup, level) for level in {0, *(level for _, level in setup.recipe.levels)})
+    return min(views.CACHE_BYTES, 3 * pixels) + min(TARGET_CACHE_BYTES, TARGET_BYTES * pixels)
 
 
 def peak_now_bytes() -> int:

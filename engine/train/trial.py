@@ -20,6 +20,7 @@ from engine.train.split import split
 from engine.train.step import TrainState
 
 Seconds = npt.NDArray[np.float64]  # [2]: by the wall's clock and by the CPU's (all threads)
+Read = Callable[[int, int], object]  # index of the photo, level
 Take = Callable[[TrainState, int, StepPlan], object]  # state, index of the photo, plan
 
 SH_REST = "step_sh_rest"
@@ -38,9 +39,10 @@ class Point:
 
 @dataclass(frozen=True)
 class LevelCost:
-    """What steps cost at one size: points by rising count, and what the first visit of a photo adds (reading, resampling)."""
+    """What steps cost at one size: points by rising count; what a photo adds that is not in memory; what one adds new to the loss."""
 
-    first_visit: Seconds
+    read: Seconds
+    prepare: Seconds
     points: list[Point]
 
     def of(self, counts: npt.NDArray[np.int64], flags: dict[str, npt.NDArray[np.bool_]]) -> npt.NDArray[np.float64]:
@@ -65,6 +67,7 @@ class Trial:
     photos: list[int]
     n_repeats: int  # the least of them counts, so that what else the machine does is left out
     recipe: Recipe
+    read: Read
     take: Take
 
     def least(self, state: TrainState, index: int, planned: StepPlan) -> Seconds:
@@ -79,6 +82,10 @@ def try_level(state: TrainState, trial: Trial, plans: dict[int, StepPlan], flags
     ``plans`` has a typical plan for each count to try.
     """
     counts = sorted(plans)
+    level, began = plans[counts[0]].level, clocks()
+    for index in trial.photos:
+        trial.read(index, level)
+    read = (clocks() - began) / len(trial.photos)
     first, points = np.zeros(2), []
     for n in counts:
         twin, planned = grown_copy(state, n, trial.recipe), plans[n]
@@ -86,7 +93,7 @@ def try_level(state: TrainState, trial: Trial, plans: dict[int, StepPlan], flags
             first = np.mean([timed(trial.take, twin, index, with_only(planned, n)) for index in trial.photos], axis=0)
         # What the flags add is tried with the fewest and the most alone.
         points.append(try_point(twin, trial, planned, flags if n in (counts[0], counts[-1]) else []))
-    return LevelCost(np.maximum(first - points[0].plain, 0.0), points)
+    return LevelCost(read, np.maximum(first - points[0].plain, 0.0), points)
 
 
 def try_point(state: TrainState, trial: Trial, planned: StepPlan, flags: list[str]) -> Point:
