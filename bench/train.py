@@ -19,7 +19,7 @@ from bench.ablation import posed
 from bench.plot import write_learning_curves
 from bench.real import read_overrides
 from engine.events import Event, Progress
-from engine.options import RunOptions, preset, with_overrides
+from engine.options import RunOptions, TrainOptions, preset, with_overrides
 from engine.stages import peak_memory_bytes
 from engine.train.evaluate import evaluate, mean_of
 from engine.train.step import TrainState

@@ -1,7 +1,7 @@
 """What lies behind the gaussians while training.
 
-Photos of scenes fill their frames, so black, which nothing sees. Cut-outs (photos with alpha) are put over a new colour at every step, and so
-are the gaussians: what is not the object can match that colour only by staying empty, and the file shows nothing around the object.
+Photos of scenes fill their frames, so black, which nothing sees. Cut-outs (photos with alpha) are put over a new colour at every step, and
+so are the gaussians: what is not the object can match that colour only by staying empty, and the file shows nothing around the object.
 """
 
 from dataclasses import replace

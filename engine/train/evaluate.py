@@ -16,12 +16,14 @@ from kernels.step import Device
 SHOWN = 8  # pairs of photo and render kept on disk
 
 
-def evaluate(device: Device, rows: torch.Tensor, photos: list[TrainingPhoto], options: TrainOptions, renders: Path | None) -> list[dict[str, Any]]:
+def evaluate(
+    device: Device, rows: torch.Tensor, photos: list[TrainingPhoto], options: TrainOptions, renders: Path | None
+) -> list[dict[str, Any]]:
     """Return name, psnr_db and ssim of each photo; write up to ``SHOWN`` pairs NAME.photo.png / NAME.render.png into ``renders``.
 
     Both at the training size, on values clamped to 0..1; SSIM over RGB with an 11-tap window and zero padding, as 3DGS measures it.
-    What a photo's mask hides is not measured; cut-outs are put over ``options.cut_outs_over``. psnr_fitted_db is the PSNR of the render after
-    the gain and offset per channel that fit the photo best.
+    What a photo's mask hides is not measured; cut-outs are put over ``options.cut_outs_over``. psnr_fitted_db is that of
+    the render after the gain and offset per channel that fit the photo best.
     """
     figures = []
     if renders is not None:
