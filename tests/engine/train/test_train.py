@@ -8,7 +8,7 @@ from PIL import Image
 from engine.errors import Cancelled, CaptureError, InputError
 from engine.events import Checkpointed, Event, Progress
 from engine.formats.ply import read_ply
-from engine.options import RunOptions, TrainOptions, preset
+from engine.options import STRATEGIES, RunOptions, TrainOptions, preset
 from engine.train import train, watch
 from engine.workspace import Workspace, read_json
 
@@ -16,7 +16,7 @@ STEPS = 200
 TRAIN = TrainOptions(steps=STEPS, max_gaussians=3000, max_side=160, sh_degree=1, min_psnr_db=5.0, checkpoint_s=0.0, preview_s=0.0)
 
 
-def options(threads: int = 1, **changes: float) -> RunOptions:
+def options(threads: int = 1, **changes: float | str) -> RunOptions:
     return replace(preset("draft"), threads=threads, train=replace(TRAIN, **changes))
 
 
@@ -48,15 +48,17 @@ def test_training_learns_views_that_it_never_saw(posed_workspace: Workspace) -> 
     assert shown == pytest.approx(metrics["photos"][1]["psnr_db"], abs=0.1)
 
 
-def test_one_and_two_threads_give_the_same_file(posed_workspace: Workspace) -> None:
-    run(posed_workspace, options(threads=1))
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_one_and_two_threads_give_the_same_file(posed_workspace: Workspace, strategy: str) -> None:
+    run(posed_workspace, options(threads=1, strategy=strategy))
     first = (posed_workspace.train / "gaussians.ply").read_bytes()
-    run(posed_workspace, options(threads=2))
+    run(posed_workspace, options(threads=2, strategy=strategy))
     assert (posed_workspace.train / "gaussians.ply").read_bytes() == first
 
 
-def test_a_resumed_run_gives_the_same_file_as_an_uninterrupted_one(posed_workspace: Workspace) -> None:
-    run(posed_workspace, options())
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_resumed_run_gives_the_same_file_as_an_uninterrupted_one(posed_workspace: Workspace, strategy: str) -> None:
+    run(posed_workspace, options(strategy=strategy))
     whole = (posed_workspace.train / "gaussians.ply").read_bytes()
 
     def interrupt(event: Event) -> None:
@@ -64,7 +66,7 @@ def test_a_resumed_run_gives_the_same_file_as_an_uninterrupted_one(posed_workspa
         if isinstance(event, Progress) and event.data.get("step", 0) >= STEPS // 3:
             raise Cancelled.by_request()
 
-    slow = options()
+    slow = options(strategy=strategy)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(watch, "REPORT_S", 0.0)
         with pytest.raises(Cancelled):
