@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,6 +57,20 @@ def build(
         with _server(server, data_dir) as client:
             written = building.build(client, request)
         show.out.print(f"{written} ({written.stat().st_size:,} bytes)", markup=False)
+
+
+@app.command()
+def estimate(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of photos, or an engine workspace with poses.")],
+    preset: Annotated[str, typer.Option(help=f"One of {', '.join(PRESETS)}.")] = "draft",
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="As for build. Repeatable.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
+) -> None:
+    """Say how long a splat would take on this machine, and how much memory and disk; takes some seconds itself."""
+    settings = [f"--set={each}" for each in overrides or []]
+    # A process of its own: the command line never loads torch.
+    command = [sys.executable, "-m", "engine", "estimate", str(folder), f"--preset={preset}", *settings, *(["--json"] if as_json else [])]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
 @app.command()

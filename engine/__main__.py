@@ -2,6 +2,7 @@
 
 ``python -m engine run PHOTOS WORKSPACE --preset draft`` does everything. ``python -m engine stage NAME WORKSPACE`` does one stage and
 says what it does as JSON lines on standard output: this is what the worker and ``run`` start as a child.
+``python -m engine estimate PHOTOS`` says what a run would take.
 """
 
 import argparse
@@ -146,6 +147,23 @@ def run_all(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def run_estimate(arguments: argparse.Namespace) -> int:
+    """Say what a run will take, in words or as JSON; training is tried for some seconds."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from engine.estimate.estimate import estimate  # noqa: PLC0415
+    from engine.estimate.words import sentences  # noqa: PLC0415
+
+    try:
+        figures = estimate(Path(arguments.folder), read_options(arguments))
+    except SplatError as error:
+        if arguments.json:
+            write_line(sys.stdout, json.dumps({"error": error.to_dict()}))
+        sys.stderr.write(f"{error.title}: {error.detail}\n{error.hint}\n")
+        return error.exit_code
+    sys.stdout.write(json.dumps(figures, indent=1) + "\n" if arguments.json else sentences(figures))
+    return 0
+
+
 def print_event(event: Event) -> None:
     """Write an event as a line on standard output."""
     write_line(sys.stdout, to_json_line(event))
@@ -163,7 +181,10 @@ def parser() -> argparse.ArgumentParser:
     stage.add_argument("stage", choices=STAGES)
     stage.add_argument("workspace")
     stage.add_argument("--photos", help="folder of photos (default: WORKSPACE/photos)")
-    for command in (run, stage):
+    estimate = commands.add_parser("estimate", help="what a run will take: seconds of each stage, memory, disk")
+    estimate.add_argument("folder", help="photos, or a workspace with poses")
+    estimate.add_argument("--json", action="store_true", help="figures as JSON")
+    for command in (run, stage, estimate):
         command.add_argument("--preset", default="draft", help=", ".join(PRESETS))
         command.add_argument("--set", action="append", default=[], metavar="GROUP.NAME=VALUE", help="such as train.steps=500")
         command.add_argument("--options", help="JSON file of options, instead of --preset and --set")
@@ -173,7 +194,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Parse the command line and do what it says; return the exit status."""
     arguments = parser().parse_args()
-    return run_all(arguments) if arguments.command == "run" else run_one_stage(arguments)
+    commands = {"run": run_all, "stage": run_one_stage, "estimate": run_estimate}
+    return commands[arguments.command](arguments)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.estimate.words import said
 from engine.train import views
 from engine.train.checkpoint import Checkpoint
 from engine.train.schedule import Scale, StepPlan, growth_target, plan
@@ -211,12 +212,3 @@ def peak_now_bytes() -> int:
     """Return the most memory this process has held: after trial steps with the last count, what training needs beside the photos."""
     unit = 1024 if os.uname().sysname == "Linux" else 1
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def said(seconds: float) -> str:
-    """Return seconds as people say them."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -8,7 +8,7 @@ from engine.events import Event, Progress
 from engine.options import TrainOptions, preset
 from engine.train import train, views
 from engine.train.checkpoint import Checkpoint
-from engine.train.eta import Estimate, Forecast, course_of, foresee, said, step_seconds
+from engine.train.eta import Estimate, Forecast, course_of, foresee, step_seconds
 from engine.train.recipe import Recipe
 from engine.train.step import TrainState
 from engine.train.trial import FLAGS, LevelCost, Point, grown_copy, with_only
@@ -144,8 +144,3 @@ def test_a_trial_step_raises_one_flag(setup: Setup, flag: str) -> None:
     values = {name: getattr(alone, name) for name in FLAGS if hasattr(alone, name)} | {"step_sh_rest": alone.adam.step_sh_rest}
     assert [name for name, raised in values.items() if raised] == [flag]
     assert alone.n_target == 500
-
-
-@pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (59.6, "1 min 0 s"), (75.0, "1 min 15 s"), (7384.0, "2 h 3 min")])
-def test_seconds_are_said_as_people_say_them(seconds: float, words: str) -> None:
-    assert said(seconds) == words
