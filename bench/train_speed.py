@@ -97,7 +97,7 @@ def our_ms(workspace: Workspace, n_steps: int = 40) -> float:
     device = Device(n_threads=1)
     split, rows = first_rows(workspace, device)
     state = TrainState.fresh(rows, torch.Generator().manual_seed(0))
-    examples = [Example(photo.view, load_pixels(photo), key=1 + index) for index, photo in enumerate(split.train)]
+    examples = [Example(photo.view, load_pixels(photo), index, key=1 + index) for index, photo in enumerate(split.train)]
     view = examples[0].view
     buffers = Buffers.of(view.height, view.width)
     planned = plan(4, TrainOptions(steps=4, sh_degree=2), Recipe(), Scale(1.0, len(rows), len(rows)))
