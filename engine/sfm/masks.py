@@ -17,18 +17,23 @@ def write_feature_masks(photos: list[Photo], masks: Path, alpha: Path, folder: P
 
     Returns ``folder``, or None when no photo has either.
     """
+    if not any((source / f"{photo.name}.png").is_file() for photo in photos for source in (masks, alpha)):
+        return None
     folder.mkdir()
-    written = 0
     for photo in photos:
-        mask, cover = (_read(source / f"{photo.name}.png") for source in (masks, alpha))
-        if cover is not None:
-            covered = cover.point([255 if level >= _COVERED else 0 for level in range(256)])
-            inside = covered.filter(ImageFilter.MinFilter(2 * _RIM_PX + 1))
-            mask = inside if mask is None else Image.fromarray(np.minimum(np.asarray(inside), np.asarray(mask)))
-        if mask is not None:
-            mask.save(folder / f"{photo.name}.png", "PNG", compress_level=1)
-            written += 1
-    return folder if written else None
+        # COLMAP leaves out a photo that lacks a mask where others have one.
+        allowed = _allowed(photo, masks, alpha) or Image.new("L", (photo.width, photo.height), 255)
+        allowed.save(folder / f"{photo.name}.png", "PNG", compress_level=1)
+    return folder
+
+
+def _allowed(photo: Photo, masks: Path, alpha: Path) -> Image.Image | None:
+    mask, cover = (_read(source / f"{photo.name}.png") for source in (masks, alpha))
+    if cover is None:
+        return mask
+    covered = cover.point([255 if level >= _COVERED else 0 for level in range(256)])
+    inside = covered.filter(ImageFilter.MinFilter(2 * _RIM_PX + 1))
+    return inside if mask is None else Image.fromarray(np.minimum(np.asarray(inside), np.asarray(mask)))
 
 
 def _read(path: Path) -> Image.Image | None:
