@@ -8,10 +8,10 @@ KERNEL_SOURCES := $(shell find kernels -name '*.cpp' -o -name '*.h' -o -name '*.
 WEB_SOURCES := $(shell find web -path web/node_modules -prune -o -type f -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup web demo test check format bench serve kernels clean
+.PHONY: help setup web demo test check format bench serve kernels kernels-check clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) web ## environment in .venv, kernels, page (done by the others when needed)
 
@@ -48,6 +48,9 @@ format: $(STAMP) ## put the code in order
 kernels: ## rebuild the kernels alone, in build/kernels
 	cmake -S kernels -B build/kernels -G Ninja -DCMAKE_BUILD_TYPE=Release
 	cmake --build build/kernels
+
+kernels-check: ## kernels under sanitizers, on emulated older and Arm machines, at the limits of sizes
+	kernels/tests/check.sh build/check
 
 bench: setup ## kernel and training speed of this machine
 	$(PY) -m bench.kernels

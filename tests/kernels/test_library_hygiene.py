@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -12,7 +13,8 @@ import pytest
 from kernels import _lib, reference
 
 KERNELS = Path(reference.__file__).parent
-OBJECTS = sorted(KERNELS.parent.glob("build/**/isa_*.o"))
+# Not those of `make kernels-check`: sanitizers add symbols of their own, and some are another machine's.
+OBJECTS = sorted(path for path in KERNELS.parent.glob("build/**/isa_*.o") if "check" not in path.parts)
 HEADER = KERNELS / "include" / "splat" / "splat.h"
 
 
@@ -28,6 +30,31 @@ def nm(*arguments: str | Path) -> list[str]:
 def test_instruction_set_objects_hold_no_weak_symbols(built: Path) -> None:
     """The linker keeps one copy of a weak function for everybody: an AVX-512 copy would crash machines without it."""
     assert [line for line in nm(built) if re.search(r" [WVu] ", line)] == []
+
+
+@pytest.mark.skipif(not OBJECTS, reason="no build directory with objects; an editable install leaves one")
+@pytest.mark.parametrize("built", OBJECTS, ids=lambda path: path.name)
+def test_loops_call_nothing_but_copies(built: Path) -> None:
+    """A call to libm in a loop over pixels is a vector taken apart: the compiler did not find the instruction that was meant."""
+    called = {line.split()[-1] for line in nm("--undefined-only", built)} - {"__popcountdi2"}  # no instruction in SSE2; for benchmarks alone
+    assert called <= {"memcpy", "memset", "_GLOBAL_OFFSET_TABLE_"}
+
+
+LATER_REGISTERS = {  # of instruction sets beyond the one that an object is for
+    "isa_avx512": r"(?!)",
+    "isa_avx2": r"%zmm|%[xy]mm(1[6-9]|2\d|3[01])|%k[0-7]",
+}
+BASELINE = r"%[yz]mm|%k[0-7]"
+
+
+@pytest.mark.skipif(not OBJECTS or platform.machine() != "x86_64", reason="no build directory with objects, or no x86 ones")
+@pytest.mark.parametrize("built", sorted({other for each in OBJECTS for other in each.parent.glob("*.o")}), ids=lambda path: path.name)
+def test_no_object_holds_registers_of_a_later_machine(built: Path) -> None:
+    if shutil.which("objdump") is None:
+        pytest.skip("objdump (binutils) is not on this machine")
+    code = subprocess.run(["objdump", "-d", "--no-show-raw-insn", built], check=True, capture_output=True, text=True, timeout=60).stdout
+    assert code.count("\n") > 20
+    assert re.search(LATER_REGISTERS.get(built.name.split(".")[0], BASELINE), code) is None
 
 
 def test_the_library_exports_the_abi_and_nothing_else() -> None:
