@@ -20,6 +20,7 @@ thread_local char last_error[320] = "";
 constexpr int MAX_SIDE = 16384;
 constexpr int MAX_THREADS = 1024;
 constexpr int64_t MAX_GAUSSIANS = int64_t(1) << 31;
+constexpr double MAX_DESCRIPTORS = 1 << 24;
 
 int note(int status, const char *format, const char *text) {
   snprintf(last_error, sizeof last_error, format, text);
@@ -206,5 +207,17 @@ int splat_knn(SplatContext *context, SplatKnnArgs *args) {
     check_range(args->k, 1, 16, "k");
     if (args->n) need(args->points, "points"), need(args->mean_sq_dist, "mean_sq_dist");
     context->context.knn(*args);
+  });
+}
+
+int splat_match(SplatContext *context, SplatMatchArgs *args) {
+  return guarded([&] {
+    check_context(context);
+    check_struct(args, "SplatMatchArgs");
+    check_range(static_cast<double>(args->n_a), 0, MAX_DESCRIPTORS, "n_a");
+    check_range(static_cast<double>(args->n_b), 0, MAX_DESCRIPTORS, "n_b");
+    if (args->n_a) need(args->a, "a"), need(args->nearest_a, "nearest_a");
+    if (args->n_b) need(args->b, "b"), need(args->nearest_b, "nearest_b");
+    context->context.match(*args);
   });
 }

@@ -10,6 +10,7 @@
 
 #include "finite.h"
 #include "knn.h"
+#include "match.h"
 
 namespace splat {
 namespace {
@@ -378,6 +379,8 @@ void Context::loss(SplatLossArgs &args) {
 }
 
 void Context::knn(const SplatKnnArgs &args) { nearest_neighbours(pool_, args); }
+
+void Context::match(const SplatMatchArgs &args) { match_descriptors(pool_, *table_, args); }
 
 void Context::profile(SplatProfile &out) {
   const uint32_t size = out.struct_size;

@@ -29,6 +29,7 @@ class Context {
   void backward_adam(const SplatBackwardAdamArgs &args);
   void contribution(const SplatContributionArgs &args);
   void knn(const SplatKnnArgs &args);
+  void match(const SplatMatchArgs &args);
   void profile(SplatProfile &out);
   double calibrate() const;
   void info(SplatContextInfo &out) const;

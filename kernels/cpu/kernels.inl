@@ -15,6 +15,7 @@ namespace {
 #include "contribution.inl"
 #include "gradient.inl"
 #include "loss.inl"
+#include "match.inl"
 
 static_assert(sizeof(ForwardScratch) <= SCRATCH_BYTES && sizeof(BackwardScratch) <= SCRATCH_BYTES && sizeof(LossScratch) <= SCRATCH_BYTES,
               "a thread's scratch holds any pass");
@@ -39,6 +40,7 @@ static double spin(int64_t iterations) {
 
 extern const IsaTable SPLAT_ISA_TABLE;
 const IsaTable SPLAT_ISA_TABLE = {SPLAT_ISA_NAME, project, bin,      place,  forward, backward,
-                                  contribution,   gather_contribution, gradient, target, loss, spin};
+                                  contribution,   gather_contribution, gradient, target, loss, spin,
+                                  match_pack,     match, MATCH_WIDTH, sizeof(MatchElement)};
 
 }  // namespace splat

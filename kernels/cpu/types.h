@@ -118,6 +118,18 @@ struct LossJob {
   float window[SPLAT_SSIM_TAPS];
 };
 
+constexpr int MATCH_DIM = 128;     // bytes of a descriptor
+constexpr int MATCH_BLOCK = 1024;  // rows of a in a task
+
+struct MatchJob {
+  int64_t n_a, n_b, n_tiles;
+  const uint8_t *a, *b;  // [n][128]
+  void *packed;          // b by tiles of match_width rows, as the instruction set wants it
+  int32_t *sums;         // [n_tiles * match_width]
+  int32_t *columns;      // [block][n_tiles * match_width][row, largest, second]
+  int32_t *nearest_a;    // [n_a][row, largest, second]
+};
+
 // Working memory of one thread.
 struct Scratch {
   void *memory;
@@ -137,6 +149,10 @@ struct IsaTable {
   void (*target)(LossJob *job, int64_t task, void *scratch);
   void (*loss)(LossJob *job, int64_t task, void *scratch);
   double (*spin)(int64_t iterations);  // floating-point operations done by a loop of independent FMAs
+  void (*match_pack)(MatchJob *job, int64_t tile);
+  void (*match)(MatchJob *job, int64_t block, void *scratch);
+  int match_width;          // rows of b a tile
+  size_t match_element_bytes;
 };
 
 constexpr size_t SCRATCH_BYTES = 1 << 20;

@@ -161,6 +161,17 @@ typedef struct SplatKnnArgs {
   float *mean_sq_dist;                /* out [N]; 0 where n <= 1 */
 } SplatKnnArgs;
 
+/* The nearest and the second nearest of each 128-byte descriptor among the other set's, by dot product (exact), both ways. */
+typedef struct SplatMatchArgs {
+  uint32_t struct_size;
+  int32_t reserved;
+  int64_t n_a, n_b;                   /* at most 2^24 each */
+  const uint8_t *a;                   /* [A][128] */
+  const uint8_t *b;                   /* [B][128] */
+  int32_t *nearest_a;                 /* out [A][3]: row of b, its product, the second largest product; -1 where there is none */
+  int32_t *nearest_b;                 /* out [B][3]: row of a, likewise; the earlier row of equals */
+} SplatMatchArgs;
+
 /* Where the time goes, for benchmarks: seconds since the last reset, by the CPU clock of every thread that took part (CPU) or by events
  * (CUDA), and by the wall. Off until enabled: measuring costs two clock reads a thread and stage. */
 typedef enum SplatStage {
@@ -193,6 +204,7 @@ SPLAT_API int splat_backward(SplatContext *context, SplatBackwardArgs *args);
 SPLAT_API int splat_backward_adam(SplatContext *context, SplatBackwardAdamArgs *args);
 SPLAT_API int splat_contribution(SplatContext *context, SplatContributionArgs *args);
 SPLAT_API int splat_knn(SplatContext *context, SplatKnnArgs *args);
+SPLAT_API int splat_match(SplatContext *context, SplatMatchArgs *args);
 
 #ifdef __cplusplus
 }
