@@ -12,6 +12,7 @@ from engine.scene import PinholeView
 from engine.train.split import LOG_SCALE, MEAN
 
 MARGIN = 0.15  # of the picture, on each side: gaussians centred there still show
+BLOCK = 8_192  # points taken through all views at a time, so that they stay in the cache
 NEAREST = 0.01  # the renderer's near plane
 
 
@@ -24,10 +25,11 @@ def hold_above_floor(rows: torch.Tensor, views: list[PinholeView], floor_px: flo
 
 def sampling_rates(means: torch.Tensor, views: list[PinholeView]) -> torch.Tensor:  # [N, 3] -> [N] float32
     """Return the most pixels per unit of length that any view has at each point; 0 where none sees it."""
-    points = means.T.contiguous()
     finest = torch.zeros(len(means))
-    for view in views:
-        torch.maximum(finest, rate_in(points, view), out=finest)
+    for points, best in zip(means.split(BLOCK), finest.split(BLOCK), strict=True):
+        columns = points.T.contiguous()
+        for view in views:
+            torch.maximum(best, rate_in(columns, view), out=best)
     return finest
 
 

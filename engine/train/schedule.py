@@ -55,7 +55,7 @@ def plan(step: int, options: TrainOptions, recipe: Recipe, scale: Scale) -> Step
         measure=is_classic and share <= recipe.relocate_until,
         reset=is_classic and share < recipe.relocate_until and step % period == 0,
         was_reset=step > period,
-        hold_sizes=recipe.floor_px > 0 and (step % recipe.refine_every == 0 or step == options.steps),
+        hold_sizes=recipe.floor_px > 0 and (step % recipe.hold_every == 0 or step == options.steps),
         lr_exposure=recipe.lr_exposure * recipe.lr_exposure_end**share,
     )
 
