@@ -9,6 +9,7 @@ from typing import cast
 import torch
 
 from engine.train.exposure import Exposure
+from engine.train.finite import all_finite
 from engine.train.step import TrainState
 from engine.workspace import replacing
 from kernels.step import OptimizerState
@@ -60,7 +61,8 @@ def load_latest(folder: Path, key: str) -> Checkpoint | None:
     """Return the newest readable checkpoint of this key; None when there is none."""
     for path in reversed(_saved(folder)):
         values = _read(path)
-        if values is not None and values["key"] == key:
+        # With NaN or Inf in it a run could only end again where it ended before.
+        if values is not None and values["key"] == key and all_finite(each for each in values.values() if isinstance(each, torch.Tensor)):
             return _restore(values)
     return None
 

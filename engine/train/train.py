@@ -20,6 +20,7 @@ from engine.train.density import densify
 from engine.train.eta import Forecast, foresee
 from engine.train.evaluate import evaluate, mean_of, measured_how
 from engine.train.exposure import first_exposure
+from engine.train.finite import finite_in
 from engine.train.init import camera_extent
 from engine.train.recipe import Recipe, recipe_of
 from engine.train.schedule import Scale, StepPlan, plan
@@ -126,7 +127,8 @@ def one_step(setup: Setup, state: TrainState, index: int, planned: StepPlan, buf
     mask, alpha = setup.photos.mask(index, planned.level), setup.photos.alpha(index, planned.level)
     example = Example(view, pixels, index, 1 + index * 8 + planned.level, mask, alpha)
     example = in_front_of_some_colour(example, setup.options.background, state.generator)
-    loss = train_step(setup.device, state, example, planned, setup.recipe.ssim_weight, buffers[size])
+    with finite_in(f"step {planned.adam.step} on {setup.split.train[index].name}"):
+        loss = train_step(setup.device, state, example, planned, setup.recipe.ssim_weight, buffers[size])
     densify(state, planned, setup.recipe, setup.extent)
     if planned.hold_sizes:
         hold_above_floor(state.rows, [photo.view for photo in setup.split.train], setup.recipe.floor_px)
@@ -138,7 +140,8 @@ def finish(setup: Setup, state: TrainState) -> dict[str, Any]:
     setup.on_event(Progress("train", 0.96, "measuring"))
     held_out = bool(setup.split.test)
     photos = setup.split.test or setup.split.train
-    figures = evaluate(setup.device, state.rows, photos, setup.options, setup.folder / "renders")
+    with finite_in(f"after step {state.step}, the last"):
+        figures = evaluate(setup.device, state.rows, photos, setup.options, setup.folder / "renders")
     write_json(setup.folder / "metrics.json", {"held_out": held_out, "measured": measured_how(setup.options, photos), "photos": figures})
     plain, fitted, ssim = (mean_of(figures, name) for name in ("psnr_db", "psnr_fitted_db", "ssim"))
     # Where exposures differ, a held-out photo's own is not the gaussians' fault.
