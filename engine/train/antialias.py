@@ -26,10 +26,10 @@ def hold_above_floor(rows: torch.Tensor, views: list[PinholeView], floor_px: flo
 def sampling_rates(means: torch.Tensor, views: list[PinholeView]) -> torch.Tensor:  # [N, 3] -> [N] float32
     """Return the most pixels per unit of length that any view has at each point; 0 where none sees it."""
     finest = torch.zeros(len(means))
-    for points, best in zip(means.split(BLOCK), finest.split(BLOCK), strict=True):
-        columns = points.T.contiguous()
+    for first in range(0, len(means), BLOCK):
+        points, best = means[first : first + BLOCK].T.contiguous(), finest[first : first + BLOCK]
         for view in views:
-            torch.maximum(best, rate_in(columns, view), out=best)
+            torch.maximum(best, rate_in(points, view), out=best)
     return finest
 
 

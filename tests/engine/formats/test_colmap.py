@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
-from engine.formats.colmap import read_reconstruction, write_reconstruction
+from engine.formats.colmap import read_observations, read_reconstruction, write_reconstruction
 from engine.geometry import rotation_from_quat
 from engine.scene import Camera, Image, Points3D, Reconstruction
 
@@ -52,6 +52,23 @@ def test_read_understands_golden_bytes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(scene.points.xyz, [[1.0, 2.0, 3.0]])
     np.testing.assert_array_equal(scene.points.rgb, [[10, 20, 30]])
     assert (scene.points.error_px[0], scene.points.tracks[0]) == (0.25, 2)
+
+
+def test_observations_are_read_where_they_belong_to_a_point(tmp_path: Path) -> None:
+    golden_files(tmp_path)
+    seen = read_observations(tmp_path)
+    assert seen["a.jpg"].xy.tolist() == [[1.5, 2.5]]
+    assert seen["a.jpg"].point.tolist() == [11]
+    assert len(seen["z.jpg"].point) == 0
+
+
+def test_truncated_observations_are_refused(tmp_path: Path) -> None:
+    golden_files(tmp_path)
+    whole = (tmp_path / "images.bin").read_bytes()
+    for length in range(len(whole)):
+        (tmp_path / "images.bin").write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"images\.bin"):
+            read_observations(tmp_path)
 
 
 def test_write_then_read_keeps_everything_but_tracks(tmp_path: Path) -> None:
