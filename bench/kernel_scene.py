@@ -61,12 +61,12 @@ def rows_of(n: int, seed: int) -> np.ndarray:
     points, normals = surface_points(n, rng)
     order = morton_order(points)
     points, normals = points[order] + rng.normal(0, 0.01, (n, 3)), normals[order]
-    size = np.log(0.01) + rng.normal(0, 0.7, n)
+    size = np.log(0.01) + rng.normal(0, 0.5, n)
     rows = np.zeros((n, 64), dtype=np.float32)
     rows[:, 0:3] = points
     rows[:, 3:6] = size[:, None] + rng.normal(0, 0.3, (n, 3)) + np.array([0.0, 0.0, -2.3])
     rows[:, 6:10] = turn_to(normals, rng)
-    rows[:, 10] = np.where(rng.random(n) < 0.5, rng.normal(-2.5, 1.0, n), rng.normal(2.0, 1.0, n))
+    rows[:, 10] = np.where(rng.random(n) < 0.85, rng.normal(-2.5, 1.0, n), rng.normal(2.0, 1.0, n))
     rows[:, 11:14] = rng.normal(0, 0.6, (n, 3))
     for channel in range(3):
         rows[:, 16 * (channel + 1) : 16 * (channel + 1) + 15] = rng.normal(0, 0.05, (n, 15))
@@ -76,8 +76,8 @@ def rows_of(n: int, seed: int) -> np.ndarray:
 def surface_scene(n: int, width: int, height: int, blended_per_pixel: float, seed: int = 0) -> Scene:
     """Return the scene with sizes such that a pixel blends that many gaussians on average (alpha ≥ 1/255, T > 1e-4)."""
     camera = CameraParams(
-        (1, 0, 0, 0, 0, 1, 0, 0.6, 0, 0, 1, 6.0), 0.75 * width, 0.75 * width, width / 2, height / 2, width, height
-    )  # 6 units before the middle, 0.6 above it
+        (1, 0, 0, 0, 0, 1, 0, 0.6, 0, 0, 1, 5.0), 0.75 * width, 0.75 * width, width / 2, height / 2, width, height
+    )  # 5 units before the middle, 0.6 above it
     rows = torch.from_numpy(rows_of(n, seed))
     device = Device("cpu")
     low, high = -3.0, 3.0

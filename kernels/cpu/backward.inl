@@ -104,6 +104,6 @@ static void backward(Frame *f, int64_t tile, void *scratch) {
         sum[7] = fma(w, gg, sum[7]);
         sum[8] = fma(w, gb, sum[8]);
       }
-    store_sums9(f->slots + 16 * at, sum);
+    store_sums9(f->slots + 16 * (int64_t)f->list_slot[at], sum);
   }
 }

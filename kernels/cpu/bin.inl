@@ -1,4 +1,4 @@
-// Which 4x4 blocks of which tiles a gaussian's ellipse can touch, exactly; then a stable counting sort by tile.
+// Which 4x4 blocks of which tiles a gaussian's ellipse can touch, exactly; then the pairs by tile, and each tile's by depth.
 
 // The ellipse's extents in the eight block rows of a tile row, sixteen numbers: where the blocks it touches end, then where they begin, in
 // blocks from the image's left edge. An empty row ends before it begins.
@@ -48,55 +48,87 @@ INLINE uint64_t tile_mask(const Extents &e, float tile_left) {
   return ends & ~begins;
 }
 
-// The tile of a pixel coordinate, clamped as a float: a huge gaussian's box does not fit an int.
-INLINE int tile_at(float pixel, float last) {
-  const float t = pixel * (1.0f / TILE);
-  return (int)(t < 0.0f ? 0.0f : t > last ? last : t);
-}
-
-static void bin(Frame *f, int64_t index, void *) {
-  Part *part = f->parts + index;
-  uint32_t *counts = f->part_counts + index * f->n_tiles;
-  __builtin_memset(counts, 0, sizeof(uint32_t) * (size_t)f->n_tiles);
-  int64_t used = 0;
-  const RowLanes lanes = row_lanes();
-  const float last_x = (float)(f->tiles_x - 1), last_y = (float)(f->tiles_y - 1);
-  for (int64_t i = part->begin; i < part->end; i++) {
-    if (i + 12 < part->end) __builtin_prefetch(f->records + f->order[i + 12]);
-    const uint32_t place = f->order[i];
-    const Record &g = f->records[place];
-    const int x0 = tile_at(g.x - g.half_x, last_x);
-    const int x1 = tile_at(g.x + g.half_x, last_x);
-    const int y0 = tile_at(g.y - g.half_y, last_y);
-    const int y1 = tile_at(g.y + g.half_y, last_y);
-    const int64_t need = used + (int64_t)(x1 - x0 + 1) * (y1 - y0 + 1);
-    if (need > part->capacity && !f->grow(f, (int)index, need)) return;
-    const int64_t first = used;
-    for (int ty = y0; ty <= y1; ty++) {
-      const Extents rows = row_extents(g, lanes, (float)(ty * TILE));
-      for (int tx = x0; tx <= x1; tx++) {
-        uint64_t mask = tile_mask(rows, (float)(tx * 8));
-        const uint32_t tile = (uint32_t)(ty * f->tiles_x + tx);
-        part->items[used] = Instance{tile, place, mask};
-        const int some = mask != 0;
-        counts[tile] += (uint32_t)some;
-        used += some;
-      }
+// Appends the pairs of one record to its part; returns how many, or -1 when memory is out. A mask without bits is written and then forgotten,
+// which is cheaper than a branch that nobody can predict.
+INLINE int find_tiles(Frame *f, Part *part, int64_t index, uint32_t *counts, const RowLanes &lanes, uint32_t place) {
+  const Record &g = f->records[place];
+  const int x0 = g.columns & 0xffff, x1 = g.columns >> 16, y0 = g.rows & 0xffff, y1 = g.rows >> 16;
+  const int64_t first = part->used, need = first + (int64_t)(x1 - x0 + 1) * (y1 - y0 + 1);
+  if (need > part->capacity && !f->grow(f, (int)index, need)) return -1;
+  Instance *to = part->items + first;
+  for (int ty = y0; ty <= y1; ty++) {
+    const Extents rows = row_extents(g, lanes, (float)(ty * TILE));
+    for (int tx = x0; tx <= x1; tx++) {
+      const uint64_t mask = tile_mask(rows, (float)(tx * 8));
+      const uint32_t tile = (uint32_t)(ty * f->tiles_x + tx);
+      *to = Instance{tile, place, mask};
+      const int some = mask != 0;
+      counts[tile] += (uint32_t)some;
+      to += some;
     }
-    f->gather[place] = Gather{(uint32_t)first, (uint32_t)(used - first) << 8 | (uint32_t)index};
   }
-  part->used = used;
+  part->used = to - part->items;
+  return (int)(part->used - first);
 }
 
 // part_counts hold where each part's instances of each tile begin: one walk puts them there.
 static void place(Frame *f, int64_t index, void *) {
-  Part *part = f->parts + index;
+  const Part *part = f->parts + index;
   uint32_t *next = f->part_counts + index * f->n_tiles;
+  uint32_t slot = (uint32_t)part->first_slot;
+  for (int64_t chunk = part->begin; chunk < part->end; chunk++) f->chunk_slot[chunk] += slot;
   for (int64_t i = 0; i < part->used; i++) {
-    Instance &item = part->items[i];
+    const Instance item = part->items[i];
     const uint32_t at = next[item.tile]++;
-    f->list[at] = item.record;
-    f->list_blocks[at] = item.blocks;
-    item.tile = at;
+    f->unsorted[at] = Unsorted{item.record, slot++, item.blocks};
+    f->list[at] = f->keys[item.record];  // until the tile is sorted
+  }
+}
+
+// One tile's instances by depth, equal depths by place: a radix sort from the lowest digit of the depths' range, stable throughout.
+static void sort(Frame *f, int64_t tile, void *scratch) {
+  const int64_t begin = f->tile_begin[tile], n = f->tile_begin[tile + 1] - begin;
+  const Unsorted *from = f->unsorted + begin;
+  DepthWord *words = n > SORT_IN_SCRATCH ? f->words + 2 * begin : (DepthWord *)scratch, *other = words + n;
+  uint32_t low = ~0u, high = 0;
+  for (int64_t i = 0; i < n; i++) {
+    const uint32_t key = f->list[begin + i];
+    words[i] = DepthWord{key, (uint32_t)i};
+    low = key < low ? key : low;
+    high = key > high ? key : high;
+  }
+  enum { MOST = 11 };
+  const int longest = n < 4096 ? 8 : MOST;  // a digit's counters cost as much as that many instances
+  int width = 1;
+  while (width < 32 && (high - low) >> width) width++;
+  const int passes = (width + longest - 1) / longest, digit = (width + passes - 1) / passes;
+  const uint32_t mask = (1u << digit) - 1;
+  uint32_t counts[4][1 << MOST];
+  for (int pass = 0; pass < passes; pass++) __builtin_memset(counts[pass], 0, sizeof(uint32_t) << digit);
+  for (int64_t i = 0; i < n; i++) {
+    uint32_t key = words[i].key -= low;
+    for (int pass = 0; pass < passes; pass++, key >>= digit) counts[pass][key & mask]++;
+  }
+  for (int pass = 0; pass < passes; pass++) {
+    uint32_t *next = counts[pass], sum = 0;
+    for (uint32_t d = 0; d <= mask; d++) {
+      const uint32_t here = next[d];
+      next[d] = sum;
+      sum += here;
+    }
+    const int shift = pass * digit;
+    if (pass + 1 < passes) {
+      for (int64_t i = 0; i < n; i++) other[next[words[i].key >> shift & mask]++] = words[i];
+      DepthWord *swapped = words;
+      words = other, other = swapped;
+      continue;
+    }
+    for (int64_t i = 0; i < n; i++) {
+      const int64_t at = begin + next[words[i].key >> shift & mask]++;
+      const Unsorted &item = from[words[i].index];
+      f->list[at] = item.record;
+      f->list_slot[at] = item.slot;
+      f->list_blocks[at] = item.blocks;
+    }
   }
 }

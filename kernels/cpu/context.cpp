@@ -15,6 +15,8 @@
 namespace splat {
 namespace {
 
+constexpr int PARTS_PER_THREAD = 4;
+
 double seconds(clockid_t clock) {
   timespec t;
   clock_gettime(clock, &t);
@@ -107,7 +109,7 @@ void Context::run(SplatStage stage, LossPass pass, int64_t n, LossJob *job) {
       &shared);
 }
 
-// Called by a binning task when its part is full. Only that task touches the part; memory is asked for without locks of ours.
+// Called by a projecting task when its part is full. Only that task touches the part; memory is asked for without locks of ours.
 bool Context::grow(Frame *frame, int part, int64_t capacity) {
   Context &self = *static_cast<Context *>(frame->owner);
   Part &p = self.parts_[static_cast<size_t>(part)];
@@ -140,11 +142,11 @@ void Context::check_rows_finite(int64_t n) const {
   refuse(SPLAT_NON_FINITE, "params row %lld: its finite values overflow when they are evaluated", static_cast<long long>(row));
 }
 
-// Exact tiles of every visible gaussian, sorted by tile and depth.
-void Context::bin() {
+// Shares the chunks out, each part with its own instances and its own count of every tile's.
+void Context::make_parts() {
   Frame &f = frame_;
   const int n_threads = pool_.n_threads();
-  f.n_parts = n_threads == 1 ? 1 : static_cast<int>(std::clamp<int64_t>(f.n_visible / 512, 1, std::min(4 * n_threads, 128)));
+  f.n_parts = n_threads == 1 ? 1 : static_cast<int>(std::clamp<int64_t>(f.n_chunks / 2, 1, PARTS_PER_THREAD * n_threads));
   while (part_items_.size() < static_cast<size_t>(f.n_parts)) {
     part_items_.push_back(std::make_unique<Buffer>());
     parts_.push_back(Part{});
@@ -152,31 +154,43 @@ void Context::bin() {
   f.parts = parts_.data();
   for (int i = 0; i < f.n_parts; i++) {
     f.parts[i].used = 0;
-    f.parts[i].begin = f.n_visible * i / f.n_parts;
-    f.parts[i].end = f.n_visible * (i + 1) / f.n_parts;
+    f.parts[i].begin = f.n_chunks * i / f.n_parts;
+    f.parts[i].end = f.n_chunks * (i + 1) / f.n_parts;
   }
   f.part_counts = part_counts_.of<uint32_t>(int64_t(f.n_parts) * f.n_tiles);
   f.tile_begin = tile_begin_.of<uint32_t>(f.n_tiles + 1);
   failed_bytes_ = 0;
-  run(SPLAT_STAGE_BIN, table_->bin, f.n_parts);
-  if (failed_bytes_) throw OutOfMemory{failed_bytes_};
+}
 
-  uint64_t sum = 0;
+// From the parts' counts, where each tile's list begins and where in it each part's instances go; then puts them there, sorted by depth.
+void Context::list_tiles() {
+  Frame &f = frame_;
+  uint64_t slots = 0;
+  for (int part = 0; part < f.n_parts; part++) {
+    f.parts[part].first_slot = static_cast<int64_t>(slots);
+    slots += static_cast<uint64_t>(f.parts[part].used);
+  }
+  if (slots >= UINT32_MAX) throw OutOfMemory{static_cast<size_t>(slots) * 64};
+  uint32_t sum = 0, longest = 0;
   for (int tile = 0; tile < f.n_tiles; tile++) {
-    f.tile_begin[tile] = static_cast<uint32_t>(sum);
+    f.tile_begin[tile] = sum;
     for (int part = 0; part < f.n_parts; part++) {
       uint32_t &count = f.part_counts[int64_t(part) * f.n_tiles + tile];
       const uint32_t here = count;
-      count = static_cast<uint32_t>(sum);
+      count = sum;
       sum += here;
     }
+    longest = std::max(longest, sum - f.tile_begin[tile]);
   }
-  if (sum >= UINT32_MAX) throw OutOfMemory{static_cast<size_t>(sum) * 64};
-  f.tile_begin[f.n_tiles] = static_cast<uint32_t>(sum);
-  f.n_instances = static_cast<int64_t>(sum);
+  f.tile_begin[f.n_tiles] = sum;
+  f.n_instances = sum;
+  f.unsorted = unsorted_.of<Unsorted>(f.n_instances + 1);
+  f.words = longest > SORT_IN_SCRATCH ? words_.of<DepthWord>(2 * f.n_instances) : nullptr;
   f.list = list_.of<uint32_t>(f.n_instances + 1);
+  f.list_slot = list_slot_.of<uint32_t>(f.n_instances + 1);
   f.list_blocks = list_blocks_.of<uint64_t>(f.n_instances + 1);
   run(SPLAT_STAGE_BIN, table_->place, f.n_parts);
+  run(SPLAT_STAGE_SORT, table_->sort, f.n_tiles);
 }
 
 void Context::forward(SplatForwardArgs &args) {
@@ -195,9 +209,10 @@ void Context::forward(SplatForwardArgs &args) {
   f.n_chunks = quotient_up(f.n, CHUNK);
   const int64_t places = f.n_chunks * CHUNK;
   f.records = records_.of<Record>(places + 1);
+  f.tails = tails_.of<Tail>(places + 1);
   f.keys = keys_.of<uint32_t>(places + 1);
-  f.gather = gather_.of<Gather>(places + 1);
   f.chunk_count = chunk_count_.of<int32_t>(f.n_chunks + 1);
+  f.chunk_slot = chunk_slot_.of<uint32_t>(f.n_chunks + 1);
   f.chunk_bad = chunk_bad_.of<int64_t>(f.n_chunks + 1);
   f.tiles_x = (args.camera.width + TILE - 1) / TILE;
   f.tiles_y = (args.camera.height + TILE - 1) / TILE;
@@ -205,17 +220,15 @@ void Context::forward(SplatForwardArgs &args) {
   f.state = state_.of<float>(int64_t(f.n_tiles) * STATE);
   f.stops = stops_.of<uint32_t>(int64_t(f.n_tiles) * BLOCKS * 4);
 
-  run(SPLAT_STAGE_PROJECT, table_->project, f.n_chunks);
+  make_parts();
+  run(SPLAT_STAGE_PROJECT, table_->project, f.n_parts);
+  if (failed_bytes_) throw OutOfMemory{failed_bytes_};
   check_rows_finite(f.n);
-  f.n_visible = 0;
-  for (int64_t c = 0; c < f.n_chunks; c++) f.n_visible += f.chunk_count[c];
-  {
-    const Meter meter(profile_, pool_, SPLAT_STAGE_SORT);
-    f.order = radix_.order(pool_, f.keys, f.chunk_count, f.n_chunks, CHUNK, f.n_visible);
-  }
-  bin();
+  int64_t n_visible = 0;
+  for (int64_t c = 0; c < f.n_chunks; c++) n_visible += f.chunk_count[c];
+  list_tiles();
   run(SPLAT_STAGE_FORWARD, table_->forward, f.n_tiles);
-  args.n_visible = f.n_visible;
+  args.n_visible = n_visible;
   args.n_instances = f.n_instances;
   has_frame_ = true;
   is_stepped_ = false;
@@ -251,7 +264,7 @@ void Context::check_state(const SplatBackwardAdamArgs &args) {
 
 // The tiles' sums by instance.
 void Context::spread() {
-  frame_.slots = slots_.of<float>(16 * frame_.n_instances + 16);
+  frame_.slots = slots_.of<float>(16 * frame_.n_instances + 32);
   run(SPLAT_STAGE_BACKWARD, table_->backward, frame_.n_tiles);
 }
 
@@ -406,9 +419,9 @@ void Context::info(SplatContextInfo &out) const {
   out.abi_version = SPLAT_ABI_VERSION;
   out.n_threads = pool_.n_threads();
   out.isa = isa_;
-  size_t bytes = radix_.bytes() + targets_.bytes();
-  for (const Buffer *b : {&records_, &keys_, &chunk_count_, &chunk_bad_, &gather_, &part_counts_, &tile_begin_, &list_, &list_blocks_, &state_,
-                          &stops_, &slots_, &counters_, &loss_sums_, &scratch_})
+  size_t bytes = targets_.bytes();
+  for (const Buffer *b : {&records_, &tails_, &keys_, &chunk_count_, &chunk_slot_, &chunk_bad_, &part_counts_, &tile_begin_, &unsorted_, &words_, &list_,
+                          &list_slot_, &list_blocks_, &state_, &stops_, &slots_, &counters_, &loss_sums_, &scratch_})
     bytes += b->size();
   for (const auto &b : part_items_) bytes += b->size();
   out.workspace_bytes = bytes;

@@ -6,7 +6,6 @@
 #include "dispatch.h"
 #include "memory.h"
 #include "pool.h"
-#include "radix.h"
 #include "targets.h"
 #include "types.h"
 
@@ -40,7 +39,8 @@ class Context {
 
   void run(SplatStage stage, FramePass pass, int64_t n);
   void run(SplatStage stage, LossPass pass, int64_t n, LossJob *job);
-  void bin();
+  void make_parts();
+  void list_tiles();
   void check_frame(int64_t n, const char *call) const;
   void check_unstepped(const char *call) const;
   void check_rows_finite(int64_t n) const;
@@ -60,12 +60,11 @@ class Context {
     const float *moment1, *moment2, *density;
   } known_{};                // arrays that have been looked at
   size_t failed_bytes_ = 0;  // what a part could not grow to
-  RadixSort radix_;
   Targets targets_;
   std::vector<Part> parts_;
   std::vector<std::unique_ptr<Buffer>> part_items_;
-  Buffer records_, keys_, chunk_count_, chunk_bad_, gather_, part_counts_, tile_begin_, list_, list_blocks_, state_, stops_, slots_, counters_,
-      loss_sums_, scratch_;
+  Buffer records_, tails_, keys_, chunk_count_, chunk_slot_, chunk_bad_, part_counts_, tile_begin_, unsorted_, words_, list_, list_slot_,
+      list_blocks_, state_, stops_, slots_, counters_, loss_sums_, scratch_;
   SplatProfile profile_{};
 };
 

@@ -44,24 +44,24 @@ static void contribution(Frame *f, int64_t tile, void *scratch) {
         evaluated += LANES;
         blended += (uint64_t)__builtin_popcount(bits(both(lt(zero(), alpha), ge(t, set1(SPLAT_STOP)))));
       }
-    f->slots[2 * at] = sum_lanes(sum);
-    f->slots[2 * at + 1] = max_lanes(peak);
+    float *slot = f->slots + 2 * (int64_t)f->list_slot[at];
+    slot[0] = sum_lanes(sum);
+    slot[1] = max_lanes(peak);
   }
   f->evaluated[tile] = evaluated;
   f->blended[tile] = blended;
 }
 
 static void gather_contribution(Frame *f, int64_t chunk, void *) {
-  for (int64_t place = chunk * CHUNK; place < chunk * CHUNK + f->chunk_count[chunk]; place++) {
-    const Gather g = f->gather[place];
-    const Instance *items = f->parts[g.count_part & 255].items + g.first;
+  const float *slot = f->slots + 2 * (int64_t)f->chunk_slot[chunk];
+  const Tail *tails = f->tails + chunk * CHUNK;
+  for (int i = 0; i < f->chunk_count[chunk]; i++) {
     float sum = 0.0f, peak = 0.0f;
-    for (uint32_t k = 0; k < g.count_part >> 8; k++) {
-      const float *slot = f->slots + 2 * (int64_t)items[k].tile;
+    for (int k = tails[i].count >> 3; k > 0; k--, slot += 2) {
       sum += slot[0];
       peak = slot[1] > peak ? slot[1] : peak;
     }
-    const uint32_t id = f->records[place].id;
+    const uint32_t id = tails[i].id;
     if (f->sums) f->sums[id] += sum;
     if (f->peaks && peak > f->peaks[id]) f->peaks[id] = peak;
   }

@@ -31,74 +31,85 @@ INLINE void decays(const Adam &a, const uint32_t *id, int count, float (*out)[LA
   store(out[1], select(one, set1(a.beta2), vexp2(k * a.log2_beta2)));
 }
 
-// Sums of a gaussian's slots, sixteen floats.
-INLINE void gather_slots(const Frame *f, int64_t place, float *out) {
-  const Gather g = f->gather[place];
-  const Instance *items = f->parts[g.count_part & 255].items + g.first;
-  vf sum[PARTS];
-  for (int q = 0; q < PARTS; q++) sum[q] = zero();
-  for (uint32_t k = 0; k < g.count_part >> 8; k++)
-    for (int q = 0; q < PARTS; q++) sum[q] = sum[q] + load(f->slots + 16 * (int64_t)items[k].tile + q * LANES);
-  for (int q = 0; q < PARTS; q++) store(out + q * LANES, sum[q]);
+// Bases of LANES directions as rows of 16 floats, the spare last one zero.
+INLINE void sh_rows(const Frame *f, const vf *mean, float (*rows)[16]) {
+  vf d[3], b[16];
+  for (int k = 0; k < 3; k++) d[k] = mean[k] - f->camera_position[k];
+  const vf r = rsqrt(vmax(d[0] * d[0] + d[1] * d[1] + d[2] * d[2], set1(1e-30f)));
+  sh_basis(d[0] * r, d[1] * r, d[2] * r, f->degree, b);
+  b[15] = zero();
+  float *to[LANES];
+  for (int i = 0; i < LANES; i++) to[i] = rows[i];
+  store_lines(to, b);
 }
 
-// The way to a gaussian's sums is a chain of loads that miss: record and gather, then its instances, then their slots and its rows. Each link
-// is asked for one batch before the next one needs it.
-INLINE void prefetch_instances(const Frame *f, int64_t place) {
-  const Gather g = f->gather[place];
-  __builtin_prefetch(f->parts[g.count_part & 255].items + g.first);
-}
-
-INLINE void prefetch_rows(const Frame *f, int64_t place) {
-  const int64_t id = f->records[place].id;
-  const Gather g = f->gather[place];
-  const Instance *items = f->parts[g.count_part & 255].items + g.first;
-  for (uint32_t k = 0; k < (g.count_part >> 8) && k < 4; k++) __builtin_prefetch(f->slots + 16 * (int64_t)items[k].tile);
-  for (int line = 0; line < 64; line += 16) {
-    __builtin_prefetch(f->params + 64 * id + line);
-    if (!f->out_params || (line && !f->adam.with_rest)) continue;
-    __builtin_prefetch(f->adam.moment1 + 64 * id + line, 1);
-    __builtin_prefetch(f->adam.moment2 + 64 * id + line, 1);
+// Sums a gaussian's slots, sixteen floats each; returns where the next one's begin. The second is added without a branch: nobody can predict
+// whether there is one.
+INLINE const float *sum_slots(const float *slot, int count, float *out) {
+  const vm one = lt(set1(0.5f), set1((float)count)), two = lt(set1(1.5f), set1((float)count));
+  for (int q = 0; q < PARTS; q++) {
+    const float *at = slot + q * LANES;
+    vf sum = keep(one, load(at)) + keep(two, load(at + 16));
+    for (int k = 2; k < count; k++) sum = sum + load(at + 16 * k);
+    store(out + q * LANES, sum);
   }
+  return slot + 16 * count;
+}
+
+// A row's lines are asked for one batch before they are needed, a few at a time between the arithmetic: a core has few lines under way at
+// once, and asking for more only waits. Slots and tails lie in the order in which they are read.
+INLINE void prefetch_row(const float *array, uint32_t id, int first, int end) {
+  if (!array) return;
+  for (int line = first; line < end; line++) __builtin_prefetch(array + 64 * (int64_t)id + 16 * line, 1);
 }
 
 static void gradient(Frame *f, int64_t chunk, void *) {
   const Lens lens = make_lens(f->camera, f->dilation);
   const int64_t base = chunk * CHUNK;
   const int count = f->chunk_count[chunk];
+  const float *slot = f->slots + 16 * (int64_t)f->chunk_slot[chunk];
   if (f->grad_params) {
     const int64_t rows = f->n - base < CHUNK ? f->n - base : CHUNK;
     __builtin_memset(f->grad_params + 64 * base, 0, sizeof(float) * 64 * (size_t)rows);
   }
+  const bool with_rest = f->degree > 0 && (f->grad_params || f->adam.with_rest);
   float lr_rest[16] ALIGNED;
   for (int i = 0; i < 16; i++) lr_rest[i] = i < 15 ? f->adam.lr_rest : 0.0f;
-  for (int l = 0; l < 2 * LANES && l < count; l++) prefetch_instances(f, base + l);
-  for (int l = 0; l < LANES && l < count; l++) prefetch_rows(f, base + l);
+  const int rest_end = with_rest && f->out_params ? 4 : 0;
+  for (int l = 0; l < LANES && l < count; l++) {
+    const uint32_t id = f->tails[base + l].id;
+    prefetch_row(f->params, id, 0, 1);
+    prefetch_row(f->adam.moment1, id, 0, 1);
+    prefetch_row(f->adam.moment2, id, 0, 1);
+  }
   for (int i = 0; i < count; i += LANES) {
     const int some = count - i < LANES ? count - i : LANES;
-    const Record *records = f->records + base + i;
-    uint32_t id[LANES];
-    const float *row[LANES], *record_row[LANES], *sum_row[LANES];
+    const Tail *tails = f->tails + base + i;
+    uint32_t id[LANES], next[LANES];
+    const float *row[LANES], *tail_row[LANES], *sum_row[LANES];
     float sums[LANES][16] ALIGNED;
     for (int l = 0; l < LANES; l++) {
       const int k = l < some ? l : some - 1;
-      id[l] = records[k].id;
+      id[l] = tails[k].id;
       row[l] = f->params + 64 * (int64_t)id[l];
-      record_row[l] = &records[k].x;
+      tail_row[l] = &tails[k].l11;
       sum_row[l] = sums[l];
-      gather_slots(f, base + i + k, sums[l]);
-      if (i + l + 2 * LANES < count) prefetch_instances(f, base + i + l + 2 * LANES);
-      __builtin_prefetch(records + l + 3 * LANES);
+      next[l] = tails[i + l + LANES < count ? l + LANES : 0].id;
+      prefetch_row(f->params, next[l], 0, 1);
+      if (l < some) slot = sum_slots(slot, tails[l].count >> 3, sums[l]);
+      __builtin_prefetch(slot + 16 * 32);
+      __builtin_prefetch(tails + l + 3 * LANES);
     }
     vf p[16], r[16], h[16];
     load_lines(row, p);
-    load_lines(record_row, r);
+    load_lines(tail_row, r);
     load_lines(sum_row, h);
 
     Screen<vf> s;
     project_centre(lens, p[0], p[1], p[2], &s);
     project_shape(lens, p + 3, p + 6, &s);
-    vf l11 = r[2], l21 = r[3], l22 = r[4];
+    for (int l = 0; l < LANES / 2; l++) prefetch_row(f->adam.moment1, next[l], 0, 1);
+    vf l11 = r[0], l21 = r[1], l22 = r[2];
     vf gx = l11 * h[1] * (2.0f * LN2), gy = fma(l21, h[1], l22 * h[2]) * (2.0f * LN2);
     // L' [[Suu Suv][Suv Svv]] L, L = [[l11 l21][0 l22]]
     const float two_ln2_squared = 2.0f * LN2 * LN2;
@@ -106,8 +117,15 @@ static void gradient(Frame *f, int64_t chunk, void *) {
     vf ga = l11 * l11 * h[3] * two_ln2_squared, gb = l11 * top * two_ln2_squared, gc = fma(l21, top, l22 * low) * two_ln2_squared;
     ScreenGrad<vf> g;
     project_backward(lens, s, gx, gy, ga, gb, gc, &g);
+    // The same for the sizes, but summed in the axes that u and v measure, where a needle's long axis and its thin one are of one size: what
+    // remains of large terms that cancel would be their rounding.
+    for (int k = 0; k < 3; k++) {
+      const vf wu = fma(l11, s.a[k], l21 * s.a[3 + k]), wv = l22 * s.a[3 + k];
+      g.log_scale[k] = fma(wu, fma(h[3], wu, h[4] * wv), wv * fma(h[4], wu, h[5] * wv)) * (2.0f * two_ln2_squared);
+    }
 
-    vf opacity = r[14];
+    for (int l = LANES / 2; l < LANES; l++) prefetch_row(f->adam.moment1, next[l], 0, 1);
+    vf opacity = r[3];
     vf out[16];
     out[10] = keep(lt(opacity, set1(SPLAT_OPACITY_MAX)), h[0] * (1.0f - opacity));
     if (f->out_params) {
@@ -115,28 +133,14 @@ static void gradient(Frame *f, int64_t chunk, void *) {
       for (int k = 0; k < 3; k++) g.log_scale[k] = fma(s.s[k], set1(f->adam.scale_reg), g.log_scale[k]);
     }
     vf dc[3];
-    for (int k = 0; k < 3; k++) dc[k] = keep(lt(zero(), r[6 + k]), h[6 + k]);
-
+    const vi lit = (vi)r[14];
+    for (int k = 0; k < 3; k++) dc[k] = h[6 + k] * to_float(lit >> k & 1);
+    for (int c = 0; c < 3; c++)
+      for (int k = 0; k < 3; k++) g.mean[k] = fma(dc[c], r[4 + 3 * c + k], g.mean[k]);
     float basis[LANES][16] ALIGNED, colour[3][LANES] ALIGNED;
-    if (f->degree > 0) {
-      vf dir[3], inverse_distance, q[16], d[3];
-      sh_rows(f, p, dir, &inverse_distance, basis);
+    if (with_rest) {
+      sh_rows(f, p, basis);
       for (int k = 0; k < 3; k++) store(colour[k], dc[k]);
-      float by_basis[LANES][16] ALIGNED;
-      const float *by_row[LANES];
-      for (int l = 0; l < LANES; l++) {
-        by_row[l] = by_basis[l];
-        for (int part = 0; part < PARTS; part++) {
-          vf v = load_rest(row[l] + 16, part) * colour[0][l];
-          v = fma(load_rest(row[l] + 32, part), set1(colour[1][l]), v);
-          v = fma(load_rest(row[l] + 48, part), set1(colour[2][l]), v);
-          store(by_basis[l] + part * LANES, v);
-        }
-      }
-      load_lines(by_row, q);
-      sh_direction_grad(dir[0], dir[1], dir[2], f->degree, q, d, d + 1, d + 2);
-      vf along = d[0] * dir[0] + d[1] * dir[1] + d[2] * dir[2];
-      for (int k = 0; k < 3; k++) g.mean[k] = g.mean[k] + (d[k] - dir[k] * along) * inverse_distance;
     }
     for (int k = 0; k < 3; k++) out[k] = g.mean[k], out[3 + k] = g.log_scale[k], out[11 + k] = dc[k] * SPLAT_SH_0;
     for (int k = 0; k < 4; k++) out[6 + k] = g.quat[k];
@@ -164,10 +168,9 @@ static void gradient(Frame *f, int64_t chunk, void *) {
     store_lines(grad_row, out);
     if (f->grad_params) {
       for (int l = 0; l < some; l++) {
-        if (i + l + LANES < count) prefetch_rows(f, base + i + l + LANES);
         float *to = f->grad_params + 64 * (int64_t)id[l];
         __builtin_memcpy(to, grads[l], 64);
-        if (f->degree == 0) continue;
+        if (!with_rest) continue;
         for (int k = 0; k < 3; k++)
           for (int part = 0; part < PARTS; part++) store(to + 16 + 16 * k + part * LANES, load(basis[l] + part * LANES) * colour[k][l]);
       }
@@ -177,12 +180,15 @@ static void gradient(Frame *f, int64_t chunk, void *) {
     float decay[2][LANES] ALIGNED;
     decays(a, id, some, decay);
     for (int l = 0; l < some; l++) {
-      if (i + l + LANES < count) prefetch_rows(f, base + i + l + LANES);
+      prefetch_row(a.moment2, next[l], 0, 1);
+      prefetch_row(f->params, next[l], 1, rest_end);
+      prefetch_row(a.moment1, next[l], 1, rest_end);
+      prefetch_row(a.moment2, next[l], 1, rest_end);
       const int64_t at = 64 * (int64_t)id[l];
       const Decay d = {decay[0][l], decay[1][l]};
       adam_line(a, f->out_params + at, a.moment1 + at, a.moment2 + at, grads[l], a.lr, d);
       if (a.last_step) a.last_step[id[l]] = a.step;
-      if (f->degree == 0 || !a.with_rest) continue;
+      if (!with_rest) continue;
       for (int k = 0; k < 3; k++) {
         const int64_t line = at + 16 + 16 * k;
         float rest[16] ALIGNED;

@@ -8,8 +8,8 @@ namespace {
 
 #include "../common/geometry.h"
 #include "../common/sh.h"
-#include "project.inl"
 #include "bin.inl"
+#include "project.inl"
 #include "forward.inl"
 #include "backward.inl"
 #include "contribution.inl"
@@ -39,7 +39,7 @@ static double spin(int64_t iterations) {
 }  // namespace
 
 extern const IsaTable SPLAT_ISA_TABLE;
-const IsaTable SPLAT_ISA_TABLE = {SPLAT_ISA_NAME, project, bin,      place,  forward, backward,
+const IsaTable SPLAT_ISA_TABLE = {SPLAT_ISA_NAME, project, place, sort, forward, backward,
                                   contribution,   gather_contribution, gradient, target, loss, spin,
                                   match_pack,     match, MATCH_WIDTH, sizeof(MatchElement)};
 

@@ -111,8 +111,8 @@ INLINE float max_lanes(vf v) {
   return _mm_cvtss_f32(_mm_max_ss(a, _mm_shuffle_ps(a, a, 1)));
 }
 INLINE void store_sums9(float *slot, const vf *s) {
-  store(slot, sum_rows(s));
-  store(slot + 8, _mm256_setr_ps(sum_lanes(s[8]), 0, 0, 0, 0, 0, 0, 0));
+  stream(slot, sum_rows(s));
+  stream(slot + 8, _mm256_setr_ps(sum_lanes(s[8]), 0, 0, 0, 0, 0, 0, 0));
 }
 INLINE vf load_block(const float *p, int64_t stride, int part) {
   const float *q = p + 2 * part * stride;

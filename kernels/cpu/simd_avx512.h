@@ -113,7 +113,7 @@ INLINE void store_sums9(float *slot, const vf *s) {
   vf g1 = add_quarters(add_halves(s[1], s[5]), z);
   vf g2 = add_quarters(add_halves(s[2], s[6]), z);
   vf g3 = add_quarters(add_halves(s[3], s[7]), z);
-  _mm512_store_ps(slot, fold_lanes(g0, g1, g2, g3));
+  _mm512_stream_ps(slot, fold_lanes(g0, g1, g2, g3));
 }
 INLINE float sum_lanes(vf v) { 
   vf a = fold_lanes(v, v, v, v);

@@ -19,33 +19,52 @@ constexpr int STATE = 4 * TILE_PIXELS;  // floats kept per tile: T, R, G, B by b
 struct Record {
   float x, y, l11, l21, l22, lo;
   float r, g, b;
-  float reach;        // u^2 + v^2 where alpha falls to 1/255, with slack against rounding: so are the next three
-  float half_x, half_y;  // of the box around that ellipse, pixels
+  float reach;        // u^2 + v^2 where alpha falls to 1/255, with slack against rounding: so are the next two
+  float half_y;       // of the box around that ellipse, pixels
   float side_y;       // how far below the centre the ellipse's rightmost point lies, pixels
   float inverse_l11;
-  float opacity;      // before the clamp
+  int32_t columns, rows;  // tiles that the box meets: first | last << 16
   uint32_t id;        // row of the parameters
 };
 static_assert(sizeof(Record) == 64, "a record is one cache line");
 
-// One (gaussian, tile) pair as binning finds it, in depth order; tile becomes the place in the tile-sorted list.
+// What the gradient pass needs of a visible gaussian beside its geometry line: another cache line, at the record's place.
+struct Tail {
+  float l11, l21, l22;
+  float opacity;      // before the clamp
+  float turn[9];      // of red, green, blue by the mean, through the direction that the harmonics are seen from
+  uint32_t id;
+  int32_t count;      // instances << 3 | colours that are not clamped at zero
+  float spare;
+};
+static_assert(sizeof(Tail) == 64, "a tail is one cache line");
+
+// One (gaussian, tile) pair. The pairs of a part are in the order of its records, and numbered through over the parts: that number is the
+// pair's slot.
 struct Instance {
   uint32_t tile;
   uint32_t record;
   uint64_t blocks;
 };
 
-// The instances found by one part of the depth order. Grows through grow(), which returns false when memory is out.
+// The same in the order of tiles.
+struct Unsorted {
+  uint32_t record;
+  uint32_t slot;
+  uint64_t blocks;
+};
+
+// A range of chunks that one task projects, and the instances found there. Grows through grow(), which returns false when memory is out.
 struct Part {
   Instance *items;
   int64_t used, capacity;
-  int64_t begin, end;  // range of the depth order
+  int64_t begin, end;  // chunks
+  int64_t first_slot;
 };
 
-// Where a record's instances are: items[first ...] of a part.
-struct Gather {
-  uint32_t first;
-  uint32_t count_part;  // count << 8 | part
+// A depth and where in the tile its instance is.
+struct DepthWord {
+  uint32_t key, index;
 };
 
 struct Adam {
@@ -70,28 +89,31 @@ struct Frame {
 
   int64_t n_chunks;
   Record *records;       // CHUNK places a chunk, the first chunk_count[] of them used
+  Tail *tails;           // the same places
   uint32_t *keys;        // bits of the depth, at the record's place
   int32_t *chunk_count;
   int64_t *chunk_bad;    // first row with a value that is not finite, or -1
 
-  int64_t n_visible, n_instances;
-  const uint32_t *order; // places of records by depth
+  uint32_t *chunk_slot;  // slot of the chunk's first instance
+  int64_t n_instances;
   int32_t n_parts;
   Part *parts;
   bool (*grow)(Frame *frame, int part, int64_t capacity);
   void *owner;
-  Gather *gather;        // by record place
 
   int32_t tiles_x, tiles_y, n_tiles;
   uint32_t *part_counts; // [part][tile]; then where that part's next instance of the tile goes
   uint32_t *tile_begin;  // [tile + 1]
-  uint32_t *list;        // record places by tile, then depth
+  Unsorted *unsorted;    // by tile, then place
+  DepthWord *words;      // twice as many as instances, or NULL where every tile's fit a thread's scratch
+  uint32_t *list;        // record places by tile, then depth, then place
+  uint32_t *list_slot;   // their slots
   uint64_t *list_blocks;
   float *state;          // [tile][T R G B][block][16], background included
   uint32_t *stops;       // [tile][64 * 4]: list entries after which a block (part) needs no more
 
   const float *grad_image, *grad_transmittance;
-  float *slots;          // [instance][16]: sums over a tile's pixels
+  float *slots;          // [slot][16]: sums over a tile's pixels
   float *grad_params;    // plain gradients, or NULL
   float *out_params;     // parameters to step, or NULL
   float *density;
@@ -138,9 +160,9 @@ struct Scratch {
 
 struct IsaTable {
   const char *name;
-  void (*project)(Frame *frame, int64_t chunk, void *scratch);
-  void (*bin)(Frame *frame, int64_t part, void *scratch);
+  void (*project)(Frame *frame, int64_t part, void *scratch);
   void (*place)(Frame *frame, int64_t part, void *scratch);
+  void (*sort)(Frame *frame, int64_t tile, void *scratch);
   void (*forward)(Frame *frame, int64_t tile, void *scratch);
   void (*backward)(Frame *frame, int64_t tile, void *scratch);
   void (*contribution)(Frame *frame, int64_t tile, void *scratch);
@@ -156,5 +178,6 @@ struct IsaTable {
 };
 
 constexpr size_t SCRATCH_BYTES = 1 << 20;
+constexpr int64_t SORT_IN_SCRATCH = 1 << 15;  // instances of a tile
 
 }  // namespace splat
