@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kernels import _lib, reference
+from kernels.match import MatchArgs
 
 KERNELS = Path(reference.__file__).parent
 # Not those of `make kernels-check`: sanitizers add symbols of their own, and some are another machine's.
@@ -36,8 +37,9 @@ def test_instruction_set_objects_hold_no_weak_symbols(built: Path) -> None:
 @pytest.mark.parametrize("built", OBJECTS, ids=lambda path: path.name)
 def test_loops_call_nothing_but_copies(built: Path) -> None:
     """A call to libm in a loop over pixels is a vector taken apart: the compiler did not find the instruction that was meant."""
-    called = {line.split()[-1] for line in nm("--undefined-only", built)} - {"__popcountdi2"}  # no instruction in SSE2; for benchmarks alone
-    assert called <= {"memcpy", "memset", "_GLOBAL_OFFSET_TABLE_"}
+    called = {line.split()[-1] for line in nm("--undefined-only", built)}
+    # SSE2 has no instruction that counts bits; only the lane counts for benchmarks need one.
+    assert called <= {"memcpy", "memset", "_GLOBAL_OFFSET_TABLE_", "__popcountdi2"}
 
 
 LATER_REGISTERS = {  # of instruction sets beyond the one that an object is for
@@ -86,6 +88,7 @@ STRUCTS = [
     _lib.BackwardAdamArgs,
     _lib.ContributionArgs,
     _lib.KnnArgs,
+    MatchArgs,
     _lib.Profile,
 ]
 
