@@ -46,12 +46,12 @@ class Recipe:
     relocate_until: float = 0.85
     score_views: int = 10  # the last steps before a refinement in which errors are charged to gaussians
     score_power: float = 1.0  # parents are drawn with probability in proportion to this power of the error charged to them
-    split_offset: float = 0.5  # of the longest standard deviation, to each side
-    split_shrink: float = 0.6  # of the longest standard deviation; keeps the variance along the axis about right
+    split_offset: float = 0.8  # of the longest standard deviation, to each side
+    split_shrink: float = 0.6  # of the longest standard deviation; 0.8² + 0.6² = 1 keeps the variance along the axis
     split_opacity: float = 0.5**0.5  # a half gets 1 - (1 - o)^this
     opacity_decay: float = 0.0  # taken off every opacity at a refinement, falling to nothing over the run
-    opacity_reg: float = 0.01  # of the mean opacity (3DGS-MCMC)
-    scale_reg: float = 0.01  # of the mean scale, in units of the camera extent
+    opacity_reg: float = 0.0  # of the mean opacity (3DGS-MCMC has 0.01: here it cost 0.1 dB)
+    scale_reg: float = 0.0  # of the mean scale, in units of the camera extent (likewise)
     reg_until: float = 0.85
     noise_until: float = 0.9
     noise_every: int = 10

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -51,9 +52,10 @@ def test_refinement_ends_before_the_run_and_follows_scoring() -> None:
 
 
 def test_regularisers_are_off_at_the_end() -> None:
-    assert plans()[0].adam.opacity_reg == pytest.approx(RECIPE.opacity_reg / SCALE.n)
-    assert plans()[-1].adam.opacity_reg == 0.0
-    assert plans()[-1].adam.scale_reg == 0.0
+    recipe = replace(RECIPE, opacity_reg=0.01, scale_reg=0.02)
+    first, last = (plan(step, OPTIONS, recipe, SCALE).adam for step in (1, OPTIONS.steps))
+    assert (first.opacity_reg, first.scale_reg) == pytest.approx((0.01 / SCALE.n, 0.02 / SCALE.extent / SCALE.n))
+    assert (last.opacity_reg, last.scale_reg) == (0.0, 0.0)
 
 
 def test_short_runs_stride_further_and_full_ones_do_not() -> None:
