@@ -53,11 +53,14 @@ class ErrorOut(BaseModel):
 
 
 class PhotoOut(BaseModel):
-    """One file of a capture. ``width`` and ``height`` are pixels as stored, before EXIF orientation."""
+    """One file of a capture. ``width`` and ``height`` are pixels as stored, before EXIF orientation.
+
+    A ``companion`` is no photo but came with them: masks/NAME, transforms.json, a COLMAP model in sparse/.
+    """
 
     id: str
     name: str
-    state: Literal["accepted", "rejected"]
+    state: Literal["accepted", "rejected", "companion"]
     size_bytes: int
     sha256: str
     format: str | None

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,13 @@ OUTPUT_SUFFIXES = (*(f".{name}" for name in FORMATS), ".glb")
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for: photos, where the splat goes, preset and options on top of it."""
+    """What is asked for: photos, where the splat goes, preset and options on top of it; masks and poses by the names they are sent as."""
 
     photos: list[Path]
     output: Path
     preset: str = "draft"
     options: dict[str, Any] | None = None
+    companions: dict[Path, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,12 @@ class Begun:
 def build(client: Client, request: Request) -> Path:
     """Upload what the server lacks, run the job, download the splat; return where it lies. Raises the ``SplatError`` that ended it."""
     asset_name = asset_of(request.output)
-    hashes = {photo: hash_file(photo) for photo in request.photos}
-    fingerprint = hash_json([sorted(hashes.values()), request.preset, request.options])
+    hashes = {file: hash_file(file) for file in (*request.photos, *request.companions)}
+    names = sorted(request.companions.values())
+    fingerprint = hash_json([sorted(hashes.values()), request.preset, request.options, *([names] if names else [])])
     note = request.output.with_name(f"{request.output.name}.build.json")
     capture_id = _capture(client, note, fingerprint)
-    _upload(client, capture_id, hashes)
+    _upload(client, capture_id, hashes, request.companions)
     job = _until_ended(client, _start(client, capture_id, request))
     _check(job)
     _download(client, job["id"], asset_name, request.output)
@@ -86,16 +88,18 @@ def _exists(client: Client, capture_id: str) -> bool:
     return True
 
 
-def _upload(client: Client, capture_id: str, hashes: dict[Path, str]) -> None:
-    """Send the photos that the server has not seen yet, and list those it refused."""
-    seen = {photo["sha256"] for photo in client.get(f"/v1/captures/{capture_id}")["photos"]}
-    missing = [photo for photo, sha256 in hashes.items() if sha256 not in seen]
+def _upload(client: Client, capture_id: str, hashes: dict[Path, str], companions: dict[Path, str]) -> None:
+    """Send what the server has not seen yet, and list what it refused."""
+    known = client.get(f"/v1/captures/{capture_id}")["photos"]
+    seen = {photo["sha256"] for photo in known} | {(photo["name"], photo["sha256"]) for photo in known}
+    # Masks may be equal: each is known by its name too.
+    missing = [file for file, sha256 in hashes.items() if ((companions[file], sha256) if file in companions else sha256) not in seen]
     refused: list[tuple[str, str]] = []
     with show.transfer_bars() as bars:
         bar = bars.add_task(f"Upload {len(missing)} photos", total=sum(photo.stat().st_size for photo in missing))
         for batch in batches(missing):
             try:
-                client.send_photos(capture_id, batch)
+                client.send_photos(capture_id, batch, companions)
             except SplatError as error:
                 if error.code != "input.no_usable_photos":
                     raise

@@ -59,12 +59,16 @@ class Client:
             return self._patiently(lambda: self._http.post(path, json=body, headers=headers)).json()
         return _checked(self._send(lambda: self._http.post(path, json=body))).json()
 
-    def send_photos(self, capture_id: str, photos: list[Path]) -> dict[str, Any]:
-        """Send one batch as multipart and return the capture; a photo that the server has already is stored once."""
+    def send_photos(self, capture_id: str, photos: list[Path], names: dict[Path, str] | None = None) -> dict[str, Any]:
+        """Send one batch as multipart and return the capture; a photo that the server has already is stored once.
+
+        ``names`` are other names than the files' own: masks/NAME for a mask.
+        """
+        called = {photo: (names or {}).get(photo, photo.name) for photo in photos}
 
         def send() -> httpx.Response:
             with ExitStack() as opened:
-                files = [("files", (photo.name, opened.enter_context(photo.open("rb")), "application/octet-stream")) for photo in photos]
+                files = [("files", (called[each], opened.enter_context(each.open("rb")), "application/octet-stream")) for each in photos]
                 return self._http.post(f"/v1/captures/{capture_id}/photos", files=files, timeout=600.0)
 
         answer: dict[str, Any] = self._patiently(send).json()

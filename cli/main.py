@@ -53,7 +53,7 @@ def build(
 ) -> None:
     """Make a splat from photos: upload, wait, download."""
     with _explained():
-        request = building.Request(photos.collect(paths), output, preset, _options(overrides or []))
+        request = building.Request(photos.collect(paths), output, preset, _options(overrides or []), photos.companions(paths))
         with _server(server, data_dir) as client:
             written = building.build(client, request)
         show.out.print(f"{written} ({written.stat().st_size:,} bytes)", markup=False)

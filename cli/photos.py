@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from engine.errors import InputError
+from engine.workspace import COMPANIONS, MASKS, Workspace
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".heic", ".heif", ".avif"})
 
 
 def collect(paths: list[Path]) -> list[Path]:
-    """Return the photos named: files as given, folders with everything below that is named like a photo, sorted.
+    """Return the photos named: files as given, folders with everything below that is named like a photo, sorted. Masks are none.
 
     Raises ``InputError`` for a path that is not there and when nothing is found. What is inside a file is for the server to judge.
     """
@@ -28,4 +29,19 @@ def collect(paths: list[Path]) -> list[Path]:
 
 
 def _is_photo(path: Path) -> bool:
-    return path.suffix.lower() in PHOTO_SUFFIXES and not any(part.startswith(".") for part in path.parts)
+    is_hidden = any(part.startswith(".") for part in path.parts)
+    return path.suffix.lower() in PHOTO_SUFFIXES and not is_hidden and MASKS not in path.parts[:-1]
+
+
+def companions(paths: list[Path]) -> dict[Path, str]:
+    """Return what comes with the photos of the folders named, masks/ and poses in them or beside them, and what each is called."""
+    found: dict[Path, str] = {}
+    for folder in (path.resolve() for path in paths if path.is_dir()):
+        place = Workspace(folder, folder)
+        for name in COMPANIONS:
+            came = place.companion(name)
+            files = [] if came is None else [came] if came.is_file() else sorted(each for each in came.rglob("*") if each.is_file())
+            for file in files:
+                if came is not None and not file.name.startswith("."):
+                    found[file] = (Path(name) / file.relative_to(came)).as_posix() if file != came else name
+    return found

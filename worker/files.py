@@ -32,7 +32,7 @@ def prepare(runtime: Runtime, job: Job) -> Workspace:
     workspace = Workspace.at(root)
     with runtime.db.reading() as session:
         wanted = [
-            (photo.name, photo.storage_key or "", photo.size_bytes) for photo in photos.accepted(session, job.capture_id, job.photos_until)
+            (photo.name, photo.storage_key or "", photo.size_bytes) for photo in photos.given(session, job.capture_id, job.photos_until)
         ]
     fetch(runtime.storage, workspace, wanted)
     write_json(options_file(workspace), job.options)
@@ -59,11 +59,12 @@ def fetch(storage: Storage, workspace: Workspace, wanted: list[tuple[str, str, i
     aside = workspace.root / "fetching"
     aside.mkdir(exist_ok=True)
     names = {name for name, _key, _size in wanted}
-    for path in workspace.photos.iterdir():
-        if path.name not in names:
+    for path in [path for path in workspace.photos.rglob("*") if path.is_file()]:
+        if path.relative_to(workspace.photos).as_posix() not in names:
             path.unlink()
     for name, key, size in wanted:
         target = workspace.photos / name
+        target.parent.mkdir(exist_ok=True)
         if target.exists() and target.stat().st_size == size:
             continue
         try:

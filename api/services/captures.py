@@ -57,13 +57,14 @@ def photos_of(session: Session, capture_id: str) -> list[Photo]:
 
 
 def counts(session: Session, capture_ids: list[str]) -> dict[str, dict[str, int]]:
-    """Return ``{capture: {accepted: n, rejected: n, bytes: n}}``."""
+    """Return ``{capture: {accepted: n, rejected: n, size_bytes: n}}``; what came with photos counts in bytes only."""
     query = select(Photo.capture_id, Photo.state, func.count(), func.sum(Photo.size_bytes)).where(Photo.capture_id.in_(capture_ids))
     found: dict[str, dict[str, Any]] = {each: {"accepted": 0, "rejected": 0, "size_bytes": 0} for each in capture_ids}
     for capture_id, state, n_photos, size_bytes in session.execute(query.group_by(Photo.capture_id, Photo.state)):
-        found[capture_id][state] = n_photos
-        if state == "accepted":
-            found[capture_id]["size_bytes"] = int(size_bytes)
+        if state in found[capture_id]:
+            found[capture_id][state] = n_photos
+        if state != "rejected":
+            found[capture_id]["size_bytes"] += int(size_bytes)
     return found
 
 

@@ -1,8 +1,9 @@
 """What a file is, from its first bytes: format and size of a photo. No pixel is decoded, so no file can hurt here."""
 
+import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -208,3 +209,35 @@ def boxes(data: bytes) -> list[tuple[bytes, bytes]]:
         found.append((kind, data[start:end]))
         at = end
     return found
+
+
+# What may come with photos, by the path that a client gives it: the engine looks for these names (engine.workspace).
+MASK_NAME = re.compile(r"(?:.*/)?masks/([^/]+)", re.IGNORECASE)
+POSES_NAME = re.compile(r"(?:.*/)?(transforms(?:_train)?\.json)", re.IGNORECASE)
+MODEL_NAME = re.compile(r"(?:.*/)?sparse/(?:0/)?((?:cameras|images|points3D)\.(?:bin|txt))")
+
+
+def companion_name(name: str) -> str | None:
+    """Return what a file that comes with photos is kept as: masks/NAME, transforms.json, sparse/NAME; None for what must be a photo."""
+    path = name.replace("\\", "/")
+    if found := MASK_NAME.fullmatch(path):
+        return f"masks/{found[1]}"
+    if found := POSES_NAME.fullmatch(path):
+        return found[1].lower()
+    if found := MODEL_NAME.fullmatch(path):
+        return f"sparse/{found[1]}"
+    return None
+
+
+def inspect_companion(path: Path, name: str, limits: PhotoLimits) -> PhotoInfo | None:
+    """Return format and size of a mask, None for poses, whose contents the first stage judges; ``InputError`` when it is neither."""
+    if name.startswith("masks/"):
+        # Masks may be small: they only need the shape of their photo.
+        return inspect_photo(path, name, replace(limits, min_side_px=1))
+    with path.open("rb") as stream:
+        head = stream.read(32)
+    if not head:
+        raise InputError("input.empty_file", "Empty file", f"{name} has no bytes", "Upload it again.")
+    if name.endswith(".json") and not head.lstrip().startswith(b"{"):
+        raise InputError("input.unsupported_type", "Not JSON", f"{name} holds no JSON object", "Upload the file that names camera poses.")
+    return None

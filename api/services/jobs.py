@@ -71,7 +71,7 @@ def create(
         preset=options.preset,
         options=as_json(options),
         n_photos=len(usable),
-        photos_until=usable[-1].seq,
+        photos_until=max(photo.seq for photo in photos.given(session, capture_id)),
         state="queued",
         stage=STAGES[0],
         queue=settings.queue_of(STAGES[0]),

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from api.db import now
 from api.errors import TooLarge
 from api.models import Capture, Photo, new_id
-from api.services.inspect import PhotoInfo, PhotoLimits, inspect_photo
+from api.services.inspect import PhotoInfo, PhotoLimits, companion_name, inspect_companion, inspect_photo
 from api.storage import Storage
 from engine.errors import InputError, SplatError
 
@@ -39,6 +39,7 @@ class Examined:
     name: str
     info: PhotoInfo | None
     error: SplatError | None
+    is_companion: bool = False  # a mask or poses: kept with the photos, and none
 
 
 def safe_name(name: str) -> str:
@@ -61,6 +62,9 @@ def examine(files: list[Received], limits: PhotoLimits) -> list[Examined]:
 
 
 def _examine(file: Received, limits: PhotoLimits) -> Examined:
+    companion = companion_name(file.name)
+    if companion is not None and file.error is None:
+        return _examine_companion(file, companion, limits)
     name = safe_name(file.name)
     if file.error is not None:
         return Examined(file, name, None, file.error)
@@ -71,6 +75,15 @@ def _examine(file: Received, limits: PhotoLimits) -> Examined:
     if "." not in name:
         name = f"{name}.{'jpg' if info.format == 'jpeg' else info.format}"
     return Examined(file, name, info, None)
+
+
+def _examine_companion(file: Received, path: str, limits: PhotoLimits) -> Examined:
+    folder, slash, last = path.rpartition("/")
+    name = f"{folder}{slash}{safe_name(last)}"
+    try:
+        return Examined(file, name, inspect_companion(file.path, name, limits), None, is_companion=True)
+    except InputError as error:
+        return Examined(file, name, None, error)
 
 
 def check_some(examined: list[Examined]) -> None:
@@ -118,11 +131,14 @@ def add(session: Session, capture: Capture, examined: list[Examined], max_photos
     """Write the rows of examined files into a locked capture; the same content again gives the row that is there."""
     rows = session.scalars(select(Photo).where(Photo.capture_id == capture.id)).all()
     by_hash = {row.sha256: row for row in rows if row.state == "accepted"}
+    # Masks may well be equal: they are the same only under the same name.
+    companions = {(row.name, row.sha256): row for row in rows if row.state == "companion"}
     names = {row.name.casefold() for row in rows}
     seq = session.scalar(select(func.coalesce(func.max(Photo.seq), 0)).where(Photo.capture_id == capture.id)) or 0
     added = []
     for each in examined:
-        known = by_hash.get(each.received.sha256) if each.error is None else None
+        key = (each.name, each.received.sha256)
+        known = None if each.error else companions.get(key) if each.is_companion else by_hash.get(each.received.sha256)
         if known is not None:
             added.append(Added(known, is_duplicate=True))
             continue
@@ -134,9 +150,12 @@ def add(session: Session, capture: Capture, examined: list[Examined], max_photos
                 f"a capture holds at most {max_photos} files",
                 "Take every second photo, or raise the limit.",
             )
-        photo = _row(session, capture, each, seq, free_name(each.name, names))
+        # A companion keeps its name, which says whose it is; the last of that name counts.
+        photo = _row(session, capture, each, seq, each.name if each.is_companion else free_name(each.name, names))
         names.add(photo.name.casefold())
-        if each.error is None:
+        if each.is_companion:
+            companions[key] = photo
+        elif each.error is None:
             by_hash[photo.sha256] = photo
         added.append(Added(photo, is_duplicate=False))
     session.flush()
@@ -145,17 +164,18 @@ def add(session: Session, capture: Capture, examined: list[Examined], max_photos
 
 def _row(session: Session, capture: Capture, each: Examined, seq: int, name: str) -> Photo:
     values: dict[str, Any] = {"format": None, "width": None, "height": None, "storage_key": None, "error": None}
-    if each.info is not None and each.error is None:
+    if each.info is not None:
         values |= {"format": each.info.format, "width": each.info.width, "height": each.info.height}
+    if each.error is None:
         values["storage_key"] = photo_key(capture.id, each.received.sha256)
-    elif each.error is not None:
+    else:
         values["error"] = each.error.to_dict()
     photo = Photo(
         id=new_id(),
         capture_id=capture.id,
         seq=seq,
         name=name,
-        state="rejected" if each.error else "accepted",
+        state="rejected" if each.error else "companion" if each.is_companion else "accepted",
         size_bytes=each.received.size_bytes,
         sha256=each.received.sha256,
         created_at=now(session),
@@ -180,3 +200,10 @@ def accepted(session: Session, capture_id: str, until_seq: int | None = None) ->
     """Return the usable photos of a capture, up to the sequence number ``until_seq``."""
     query = select(Photo).where(Photo.capture_id == capture_id, Photo.state == "accepted").order_by(Photo.seq)
     return list(session.scalars(query.where(Photo.seq <= until_seq) if until_seq is not None else query))
+
+
+def given(session: Session, capture_id: str, until_seq: int | None = None) -> list[Photo]:
+    """Return the usable photos and what came with them, up to a sequence number; of companions of one name only the last."""
+    query = select(Photo).where(Photo.capture_id == capture_id, Photo.state.in_(("accepted", "companion"))).order_by(Photo.seq)
+    rows = session.scalars(query.where(Photo.seq <= until_seq) if until_seq is not None else query)
+    return list({row.name: row for row in rows}.values())

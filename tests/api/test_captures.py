@@ -189,3 +189,41 @@ def test_one_idempotency_key_makes_one_capture(client):
     again = client.post("/v1/captures", json={"name": "x"}, headers=headers)
     assert first.json()["id"] == again.json()["id"]
     is_problem(client.post("/v1/captures", json={"name": "y"}, headers=headers), 422, "input.idempotency_key_reused")
+
+
+def test_masks_and_poses_come_with_photos_and_are_none(client, capture):
+    mask = encoded(1, "PNG", width=64, height=48)
+    answer = send(
+        client,
+        capture,
+        ("a.jpg", encoded(1)),
+        ("b.jpg", encoded(2)),
+        ("masks/a.jpg.png", mask),
+        ("my capture/masks/b.jpg.png", mask),
+        ("transforms.json", b'{"frames": []}'),
+        ("capture/sparse/0/cameras.txt", b"# none\n"),
+    )
+    assert answer.status_code == 201
+    states = {photo["name"]: photo["state"] for photo in answer.json()["photos"]}
+    companions = ("masks/a.jpg.png", "masks/b.jpg.png", "transforms.json", "sparse/cameras.txt")
+    assert states == {"a.jpg": "accepted", "b.jpg": "accepted"} | dict.fromkeys(companions, "companion")
+    short = client.get(f"/v1/captures/{capture}").json()
+    assert (short["accepted"], short["rejected"]) == (2, 0)
+    again = send(client, capture, ("masks/a.jpg.png", mask), ("masks/c.jpg.png", mask)).json()
+    assert [photo["is_duplicate"] for photo in again["photos"]] == [True, False]
+
+
+def test_companions_that_are_none_are_refused_by_name(client, capture):
+    body = send(client, capture, ("a.jpg", encoded(1)), ("masks/a.jpg.png", b"no picture"), ("transforms.json", b"\x00")).json()
+    codes = {photo["name"]: photo["error"]["code"] for photo in body["photos"] if photo["error"]}
+    assert codes == {"masks/a.jpg.png": "input.unsupported_type", "transforms.json": "input.unsupported_type"}
+
+
+@pytest.mark.parametrize(
+    "name", ["masks/../../x.png", "masks/..", "sparse/../cameras.bin", "masks/a/b.png", "settings.json", "../transforms.json"]
+)
+def test_companions_never_get_a_path_of_their_own(client, capture, name):
+    answer = send(client, capture, ("a.jpg", encoded(1)), (name, encoded(2, "PNG"))).json()
+    stored = answer["photos"][1]["name"]
+    assert ".." not in stored.split("/")
+    assert stored.count("/") == 0 or (stored.startswith("masks/") and stored.count("/") == 1)

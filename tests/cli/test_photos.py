@@ -1,6 +1,6 @@
 import pytest
 
-from cli.photos import collect
+from cli.photos import collect, companions
 from engine.errors import InputError
 
 
@@ -21,3 +21,17 @@ def test_collect_refuses_a_folder_without_photos_and_says_what_a_photo_is(tmp_pa
     with pytest.raises(InputError) as caught:
         collect([tmp_path])
     assert ".jpg" in caught.value.hint
+
+
+def test_masks_and_poses_are_no_photos_and_go_along_under_their_names(tmp_path):
+    for name in ("images/a.png", "masks/a.png.png", "images/masks/.hidden.png", "transforms.json", "sparse/0/cameras.bin", "other.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    expected = {"masks/a.png.png", "transforms.json", "sparse/0/cameras.bin"}
+    assert [path.name for path in collect([tmp_path])] == ["a.png"]
+    assert set(companions([tmp_path]).values()) == expected
+    (tmp_path / "images/masks/.hidden.png").unlink()
+    (tmp_path / "images/masks").rmdir()
+    # The same from beside.
+    assert set(companions([tmp_path / "images"]).values()) == expected
+    assert companions([tmp_path / "images/a.png"]) == {}
