@@ -33,14 +33,14 @@ MOST_KEYPOINTS = 12_000
 MATCH_S_PER_PAIR = 0.0055
 MATCH_S_PER_KEYPOINT_PAIR = 1.25e-9
 APPEARANCE_PAIRS = 1.4  # matched per photo and neighbour asked for
-MAPPING_S_PER_PHOTO = 0.3
+MAPPING_S_PER_PHOTO = 0.2
 UNDISTORT_S_PER_MEGAPIXEL = 0.06
 COMPRESS_S = (2.0, 5e-5, 0.03)  # at all, a gaussian, a photo
 JPEG_BYTES_PER_PIXEL = 0.5
 TRAIN_BYTES_PER_GAUSSIAN = 3 * 776 + 248  # three checkpoints for a moment, and the result
 ASSET_BYTES_PER_GAUSSIAN = 260
 # How far the truth may lie off, as factors, when nothing else runs beside.
-RANGES = {"ingest": (0.5, 2.0), "poses": (0.4, 3.0), "train": (0.8, 1.25), "compress": (0.5, 2.0)}
+RANGES = {"ingest": (0.5, 2.5), "poses": (0.4, 3.5), "train": (0.8, 1.25), "compress": (0.5, 2.0)}
 STAND_IN_RANGE = (0.6, 1.6)
 
 
