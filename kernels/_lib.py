@@ -11,6 +11,7 @@ from typing import Any
 
 ABI_VERSION = 1
 ISAS = {"auto": 0, "generic": 1, "avx2": 2, "avx512": 3}
+PROFILE_SIMULATE = 2
 STAGES = ("project", "sort", "bin", "forward", "loss", "target", "backward", "gradient", "contribution")
 
 

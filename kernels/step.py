@@ -267,9 +267,13 @@ class Device:
         self._call(self._library.splat_knn, args)
         return distances
 
-    def profile(self, enable: bool = True) -> Profile:
-        """Return where time went since the last call, then start from zero; ``enable`` says whether to measure from now on."""
-        args = _lib.Profile(enable=int(enable), reset=1)
+    def profile(self, enable: bool = True, simulate: bool = False) -> Profile:
+        """Return where time went since the last call, then start from zero; ``enable`` says whether to measure from now on.
+
+        With ``simulate`` the calling thread runs every task from now on, and ``wall_s`` is what the schedule would take if each of the
+        device's threads had a core of its own (task times by the CPU clock, serial parts counted, starting and joining not).
+        """
+        args = _lib.Profile(enable=_lib.PROFILE_SIMULATE if enable and simulate else int(enable), reset=1)
         self._call(self._library.splat_context_profile, args)
         seconds = dict(zip(_lib.STAGES, args.cpu_s, strict=True)), dict(zip(_lib.STAGES, args.wall_s, strict=True))
         return Profile(*seconds, dict(zip(_lib.STAGES, args.calls, strict=True)), args.n_evaluated, args.n_blended)
