@@ -106,4 +106,5 @@ static void backward(Frame *f, int64_t tile, void *scratch) {
       }
     store_sums9(f->slots + 16 * (int64_t)f->list_slot[at], sum);
   }
+  stream_fence();
 }

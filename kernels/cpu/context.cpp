@@ -26,25 +26,33 @@ double seconds(clockid_t clock) {
 // Adds what a scope took to one stage of a profile, if profiling is on.
 class Meter {
  public:
-  Meter(SplatProfile &profile, Pool &pool, SplatStage stage) : profile_(profile), pool_(pool), stage_(stage) {
+  Meter(SplatProfile &profile, Pool &pool, SplatStage stage, bool is_serial = false)
+      : profile_(profile), pool_(pool), stage_(stage), is_serial_(is_serial) {
     if (!profile_.enable) return;
     wall_ = seconds(CLOCK_MONOTONIC);
-    pool_.cpu_seconds = 0.0;
+    pool_.cpu_seconds = pool_.simulated_seconds = 0.0;
     pool_.measuring = true;
+    pool_.simulating = profile_.enable == SPLAT_PROFILE_SIMULATE;
     own_ = seconds(CLOCK_THREAD_CPUTIME_ID);
   }
   ~Meter() {
     if (!profile_.enable) return;
-    profile_.cpu_s[stage_] += pool_.n_threads() == 1 ? seconds(CLOCK_THREAD_CPUTIME_ID) - own_ : pool_.cpu_seconds;
-    profile_.wall_s[stage_] += seconds(CLOCK_MONOTONIC) - wall_;
-    profile_.calls[stage_]++;
+    const double own = seconds(CLOCK_THREAD_CPUTIME_ID) - own_;
+    profile_.cpu_s[stage_] += is_serial_ || pool_.n_threads() == 1 ? own : pool_.cpu_seconds;
+    if (pool_.simulating)
+      profile_.wall_s[stage_] += is_serial_ ? own : pool_.simulated_seconds;
+    else
+      profile_.wall_s[stage_] += seconds(CLOCK_MONOTONIC) - wall_;
+    profile_.calls[stage_] += !is_serial_;
     pool_.measuring = false;
+    pool_.simulating = false;
   }
 
  private:
   SplatProfile &profile_;
   Pool &pool_;
   SplatStage stage_;
+  bool is_serial_;  // the scope runs on this thread alone
   double wall_ = 0.0, own_ = 0.0;
 };
 
@@ -164,6 +172,13 @@ void Context::make_parts() {
 
 // From the parts' counts, where each tile's list begins and where in it each part's instances go; then puts them there, sorted by depth.
 void Context::list_tiles() {
+  count_tiles();
+  run(SPLAT_STAGE_BIN, table_->place, frame_.n_parts);
+  run(SPLAT_STAGE_SORT, table_->sort, frame_.n_tiles);
+}
+
+void Context::count_tiles() {
+  const Meter meter(profile_, pool_, SPLAT_STAGE_BIN, true);
   Frame &f = frame_;
   uint64_t slots = 0;
   for (int part = 0; part < f.n_parts; part++) {
@@ -189,8 +204,6 @@ void Context::list_tiles() {
   f.list = list_.of<uint32_t>(f.n_instances + 1);
   f.list_slot = list_slot_.of<uint32_t>(f.n_instances + 1);
   f.list_blocks = list_blocks_.of<uint64_t>(f.n_instances + 1);
-  run(SPLAT_STAGE_BIN, table_->place, f.n_parts);
-  run(SPLAT_STAGE_SORT, table_->sort, f.n_tiles);
 }
 
 void Context::forward(SplatForwardArgs &args) {

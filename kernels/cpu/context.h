@@ -41,6 +41,7 @@ class Context {
   void run(SplatStage stage, LossPass pass, int64_t n, LossJob *job);
   void make_parts();
   void list_tiles();
+  void count_tiles();
   void check_frame(int64_t n, const char *call) const;
   void check_unstepped(const char *call) const;
   void check_rows_finite(int64_t n) const;

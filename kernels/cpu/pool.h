@@ -30,9 +30,14 @@ class Pool {
   std::atomic<bool> measuring{false};
   double cpu_seconds = 0.0;
 
+  // While simulating, this thread runs every task, and run() adds what the schedule would take if each thread had a core of its own.
+  bool simulating = false;
+  double simulated_seconds = 0.0;
+
  private:
   void work(int thread);
   void take_tasks(int thread);
+  void simulate(int64_t n, Task task, void *shared);
 
   std::vector<std::thread> workers_;
   std::mutex mutex_;

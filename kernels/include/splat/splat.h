@@ -179,9 +179,11 @@ typedef enum SplatStage {
   SPLAT_STAGE_TARGET = 5, SPLAT_STAGE_BACKWARD = 6, SPLAT_STAGE_GRADIENT = 7, SPLAT_STAGE_CONTRIBUTION = 8, SPLAT_STAGES = 9
 } SplatStage;
 
+#define SPLAT_PROFILE_SIMULATE 2      /* CPU: the calling thread runs every task, and wall_s is what n_threads cores of their own would take */
+
 typedef struct SplatProfile {
   uint32_t struct_size;
-  int32_t enable;                     /* in: 1 measures from now on, 0 stops */
+  int32_t enable;                     /* in: 1 measures from now on, 0 stops; or SPLAT_PROFILE_SIMULATE */
   int32_t reset;                      /* in: 1 sets every counter to zero after reading */
   int32_t reserved;
   double cpu_s[SPLAT_STAGES];         /* out, by SplatStage */
