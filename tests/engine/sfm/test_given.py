@@ -154,11 +154,11 @@ def test_features_stay_off_the_rim_of_a_cut_out_and_out_of_its_mask(tmp_path: Pa
     hidden[:, :50] = 0
     Image.fromarray(hidden).save(masks / "a.png.png")
     photos = [Photo(name, name, 100, 100, None, 1, None) for name in ("a.png", "b.jpg")]
-    folder = write_feature_masks(photos, masks, alpha, tmp_path / "out")
-    assert folder is not None
+    written = write_feature_masks(photos, masks, alpha, tmp_path / "out")
+    assert written is not None
     # COLMAP leaves photos out that lack a mask where others have one.
-    assert (np.asarray(Image.open(folder / "b.jpg.png")) == 255).all()
-    allowed = np.asarray(Image.open(folder / "a.png.png")) > 0
+    assert (np.asarray(Image.open(written / "b.jpg.png")) == 255).all()
+    allowed = np.asarray(Image.open(written / "a.png.png")) > 0
     expected = np.zeros((100, 100), bool)
     expected[22:78, 50:78] = True
     assert (allowed == expected).all()
