@@ -47,9 +47,9 @@ void merge(const MatchJob &job, int64_t n_blocks, int64_t width, int32_t *neares
 void match_descriptors(Pool &pool, const IsaTable &table, const SplatMatchArgs &args) {
   const int64_t n_tiles = (args.n_b + table.match_width - 1) / table.match_width;
   const int64_t n_blocks = (args.n_a + MATCH_BLOCK - 1) / MATCH_BLOCK, width = n_tiles * table.match_width;
+  std::vector<int32_t> columns(static_cast<size_t>(3 * n_blocks * width)), sums(static_cast<size_t>(width));  // may be refused: first
   std::vector<uint8_t> packed(static_cast<size_t>(width) * MATCH_DIM * table.match_element_bytes + 64);
   std::vector<uint8_t> scratch(static_cast<size_t>(pool.n_threads()) * SCRATCH_BYTES + 64);
-  std::vector<int32_t> sums(static_cast<size_t>(width)), columns(static_cast<size_t>(3 * n_blocks * width));
   Shared shared{{args.n_a, args.n_b, n_tiles, args.a, args.b, aligned(packed), sums.data(), columns.data(), args.nearest_a}, &table, aligned(scratch)};
   pool.run(n_tiles, pack, &shared);
   pool.run(n_blocks, compare, &shared);

@@ -61,6 +61,17 @@ void other_sizes(SplatContext *context) {
   }
   knn.n = int64_t(1) << 31;
   expect(splat_knn(context, &knn), SPLAT_OUT_OF_MEMORY, "memory", "neighbours, more points than memory");
+  auto match = sized<SplatMatchArgs>();
+  int32_t none = 0;
+  match.a = match.b = &no_byte, match.nearest_a = match.nearest_b = &none;
+  for (const int64_t n : {int64_t(-1), (int64_t(1) << 24) + 1, INT64_MAX}) {
+    match.n_a = n, match.n_b = 1;
+    expect(splat_match(context, &match), SPLAT_INVALID_ARGUMENT, "n_a", "match, impossible n_a");
+    match.n_a = 1, match.n_b = n;
+    expect(splat_match(context, &match), SPLAT_INVALID_ARGUMENT, "n_b", "match, impossible n_b");
+  }
+  match.n_a = match.n_b = int64_t(1) << 24;
+  expect(splat_match(context, &match), SPLAT_OUT_OF_MEMORY, "memory", "match, more descriptors than memory");
   // No frame of that many gaussians: told before a row is looked at.
   auto backward = sized<SplatBackwardArgs>();
   backward.n = int64_t(1) << 31, backward.params = backward.grad_image = &nothing, backward.grad_params = &nothing;

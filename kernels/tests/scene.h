@@ -69,19 +69,20 @@ struct Walk {
 struct Results {
   int status = SPLAT_OK;
   double losses[6] = {};
-  Floats image, transmittance, grad_image, error_map, grads, sums, peaks, params, moment1, moment2, density, distances;
+  Floats image, transmittance, grad_image, error_map, grads, sums, peaks, params, moment1, moment2, density, distances, matches;
 
   std::vector<const Floats *> arrays() const {
-    return {&image, &transmittance, &grad_image, &error_map, &grads, &sums, &peaks, &params, &moment1, &moment2, &density, &distances};
+    return {&image, &transmittance, &grad_image, &error_map, &grads, &sums, &peaks, &params, &moment1, &moment2, &density, &distances, &matches};
   }
   static const char *name(size_t array) {
-    static const char *const names[] = {"image", "transmittance", "grad_image", "error_map", "grads",   "sums",
-                                        "peaks", "params",        "moment1",    "moment2",   "density", "distances"};
+    static const char *const names[] = {"image",  "transmittance", "grad_image", "error_map", "grads",     "sums",   "peaks",
+                                        "params", "moment1",       "moment2",    "density",   "distances", "matches"};
     return names[array];
   }
 };
 
-// Forward, loss twice (the second with the target kept), backward, contribution, two steps of Adam (the second without the SH rest), neighbours.
+// Forward, loss twice (the second with the target kept), backward, contribution, two steps of Adam (the second without the SH rest), neighbours,
+// and as many descriptors matched with half as many others.
 inline Results walk(SplatContext *context, const Floats &rows, const Walk &w) {
   const size_t pixels = static_cast<size_t>(w.width) * static_cast<size_t>(w.height), count = rows.size() / SPLAT_ROW;
   const int64_t n = static_cast<int64_t>(count);
@@ -140,6 +141,17 @@ inline Results walk(SplatContext *context, const Floats &rows, const Walk &w) {
   for (size_t i = 0; i < points.size(); i++) points[i] = rows[i / 3 * SPLAT_ROW + i % 3];
   auto knn = sized<SplatKnnArgs>();
   knn.k = 3, knn.n = n, knn.points = points.data(), knn.mean_sq_dist = r.distances.data();
-  done(splat_knn(context, &knn));
+  if (!done(splat_knn(context, &knn))) return r;
+
+  Draws draws(count);
+  std::vector<uint8_t> a(128 * count), b(128 * (count / 2));
+  for (auto *bytes : {&a, &b})
+    for (uint8_t &byte : *bytes) byte = static_cast<uint8_t>(draws.in(0.0f, 255.9f));
+  std::vector<int32_t> nearest_a(3 * count), nearest_b(3 * (count / 2));
+  auto match = sized<SplatMatchArgs>();
+  match.n_a = n, match.n_b = n / 2, match.a = a.data(), match.b = b.data(), match.nearest_a = nearest_a.data(), match.nearest_b = nearest_b.data();
+  done(splat_match(context, &match));
+  r.matches.assign(nearest_a.begin(), nearest_a.end());  // below 2^24: floats hold them exactly
+  r.matches.insert(r.matches.end(), nearest_b.begin(), nearest_b.end());
   return r;
 }
