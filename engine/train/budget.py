@@ -18,10 +18,14 @@ MOST_STEPS = 3.0  # times what was asked for
 
 @dataclass(frozen=True)
 class Budget:
-    """The options as they will be used, and in words why they differ from what was asked for (empty where they do not)."""
+    """The options as they will be used, and in words why they differ from what was asked for (empty where they do not).
+
+    ``warning`` is for what another machine could do better.
+    """
 
     options: TrainOptions
-    changes: tuple[str, ...]
+    changes: tuple[str, ...] = ()
+    warning: str = ""
 
 
 def fit(options: TrainOptions, train: list[TrainingPhoto], free_bytes: int) -> Budget:
@@ -29,20 +33,22 @@ def fit(options: TrainOptions, train: list[TrainingPhoto], free_bytes: int) -> B
 
     In the classic strategy ``max_gaussians`` is only a ceiling and photos do not lower it.
     """
-    changes = []
+    changes, warning = [], ""
     pixels = sum(photo.view.width * photo.view.height for photo in train)
     by_memory = max(FEWEST, int(SHARE_OF_MEMORY * free_bytes / BYTES_PER_GAUSSIAN))
     by_photos = max(FEWEST, int(pixels / PIXELS_PER_GAUSSIAN)) if options.strategy == "budget" else options.max_gaussians
     n = min(options.max_gaussians, by_memory, by_photos)
-    if n < options.max_gaussians:
-        why = f"{free_bytes / 1e9:.1f} GB of memory are free" if n == by_memory else f"the photos have {pixels / 1e6:.1f} megapixels in all"
-        changes.append(f"{n:,} gaussians instead of {options.max_gaussians:,}: {why}")
+    lowered = f"{n:,} gaussians instead of {options.max_gaussians:,}"
+    if n < options.max_gaussians and n == by_memory:
+        warning = f"{lowered}: only {free_bytes / 1e9:.1f} GB of memory are free"
+    elif n < options.max_gaussians:
+        changes.append(f"{lowered}: the photos have {pixels / 1e6:.1f} megapixels in all")
     steps = max(options.steps, min(int(MOST_STEPS * options.steps), options.min_visits * len(train)))
     if steps > options.steps:
         changes.append(
             f"{steps:,} steps instead of {options.steps:,}: there are {len(train)} photos, each is worth {options.min_visits} visits"
         )
-    return Budget(replace(options, max_gaussians=n, steps=steps), tuple(changes))
+    return Budget(replace(options, max_gaussians=n, steps=steps), tuple(changes), warning)
 
 
 def free_memory_bytes(root: Path = Path("/")) -> int:

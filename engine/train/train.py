@@ -80,6 +80,8 @@ def fitted(setup: Setup) -> Setup:
     budget = fit(setup.options, setup.split.train, free_memory_bytes())
     for change in budget.changes:
         setup.on_event(Progress("train", 0.0, change, {"steps": budget.options.steps, "max_gaussians": budget.options.max_gaussians}))
+    if budget.warning:
+        setup.on_event(Warned("train", "capacity.little_memory", budget.warning, {"max_gaussians": budget.options.max_gaussians}))
     return replace(setup, options=budget.options)
 
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from engine.errors import Cancelled, CaptureError, InputError
-from engine.events import Checkpointed, Event, Progress
+from engine.events import Checkpointed, Event, Progress, Warned
 from engine.formats.ply import read_ply
 from engine.options import STRATEGIES, RunOptions, TrainOptions, preset
 from engine.train import train, watch
@@ -119,3 +119,16 @@ def test_nothing_held_out_is_said_in_the_figures(posed_workspace: Workspace) -> 
     stats, _ = run(posed_workspace, options(steps=10, holdout_every=0))
     assert stats["held_out"] is False
     assert stats["n_train"] == 14
+
+
+def test_a_machine_with_little_memory_trains_fewer_gaussians_and_warns(posed_workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "free_memory_bytes", lambda: 8_000_100)
+    stats, events = run(posed_workspace, options(steps=150))
+    assert stats["n_gaussians"] == 2000
+    assert [event.code for event in events if isinstance(event, Warned)].count("capacity.little_memory") == 1
+
+
+def test_more_photos_than_the_steps_can_visit_lengthen_the_run(posed_workspace: Workspace) -> None:
+    stats, events = run(posed_workspace, options(steps=20, min_visits=3))
+    assert stats["steps"] == 36
+    assert any("36 steps instead of 20" in event.message for event in events if isinstance(event, Progress))
