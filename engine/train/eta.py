@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.estimate.words import said
+from engine.events import Progress
 from engine.train import views
 from engine.train.checkpoint import Checkpoint
 from engine.train.schedule import Scale, StepPlan, growth_target, plan
@@ -108,7 +109,12 @@ def trial_of(setup: Setup, n_steps: int, take: Take) -> Trial:
     """Return how much to try: little where there is little to foresee."""
     n_photos = len(setup.split.train)
     n_tried, n_repeats = (min(3, n_photos), 2) if n_steps >= LONG_RUN else (1, 1)
-    return Trial([index * n_photos // n_tried for index in range(n_tried)], n_repeats, setup.recipe, setup.photos.pixels, take)
+    photos = [index * n_photos // n_tried for index in range(n_tried)]
+
+    def tell() -> None:
+        setup.on_event(Progress("train", 0.0, "timing a few steps on this machine"))
+
+    return Trial(photos, n_repeats, setup.recipe, setup.photos.pixels, take, tell)
 
 
 def course_of(setup: Setup, saved: Checkpoint) -> Schedule:

@@ -69,6 +69,7 @@ class Trial:
     recipe: Recipe
     read: Read
     take: Take
+    tell: Callable[[], None]  # called between the trials: shows that work goes on, and may raise to end it
 
     def least(self, state: TrainState, index: int, planned: StepPlan) -> Seconds:
         """Return the least time of a step by each clock."""
@@ -88,6 +89,7 @@ def try_level(state: TrainState, trial: Trial, plans: dict[int, StepPlan], flags
     read = (clocks() - began) / len(trial.photos)
     first, points = np.zeros(2), []
     for n in counts:
+        trial.tell()
         twin, planned = grown_copy(state, n, trial.recipe), plans[n]
         if n == counts[0]:
             first = np.mean([timed(trial.take, twin, index, with_only(planned, n)) for index in trial.photos], axis=0)

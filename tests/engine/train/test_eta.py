@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine.errors import Cancelled
 from engine.events import Event, Progress
 from engine.options import TrainOptions, preset
 from engine.train import train, views
@@ -144,3 +145,11 @@ def test_a_trial_step_raises_one_flag(setup: Setup, flag: str) -> None:
     values = {name: getattr(alone, name) for name in FLAGS if hasattr(alone, name)} | {"step_sh_rest": alone.adam.step_sh_rest}
     assert [name for name, raised in values.items() if raised] == [flag]
     assert alone.n_target == 500
+
+
+def test_a_request_to_stop_is_heard_while_steps_are_timed(setup: Setup) -> None:
+    def stop(_: Event) -> None:
+        raise Cancelled.by_request()
+
+    with pytest.raises(Cancelled):
+        foresee(replace(setup, on_event=stop), saved_at(0), takes(setup))
