@@ -52,7 +52,8 @@ def ours(photos: Path, root: Path, n_threads: int) -> Figures:
     steps: dict[str, float] = {}
     total_wall_s = total_cpu_s = 0.0
     for stage in ("ingest", "poses"):
-        command = ["engine", "stage", stage, str(root), "--photos", str(photos), "--set", f"threads={n_threads}"]
+        settings = ["--set", f"threads={n_threads}", "--set", "poses.source=estimate"]
+        command = ["engine", "stage", stage, str(root), "--photos", str(photos), *settings]
         try:
             _, wall_s, cpu_s = run_child(command)
         except subprocess.CalledProcessError as failure:
