@@ -1,22 +1,27 @@
 // Gradients of a tile, gaussian by gaussian, front to back: nine sums stay in registers over the blocks its mask names, one line is stored.
 // State per pixel: T before the gaussian, and P = (what lies behind it, background included) . dloss/dcolour.
 
-struct BackwardScratch {
-  float t[TILE_PIXELS], p[TILE_PIXELS];
-  float grad[3][TILE_PIXELS];
-  float px[TILE_PIXELS], py[TILE_PIXELS];
+// A block's pixels together: were each of these a plane of the tile, loads would seem to meet the stores to the others, 4 KB apart.
+struct BlockPixels {
+  float t[16], p[16];
+  float grad[3][16];
+  float px[16], py[16];
 };
 
-// Which blocks are still running at list entry i, and the next entry at which that changes.
-INLINE uint32_t running_blocks(const uint32_t *stops, uint32_t i, uint64_t *running) {
+struct BackwardScratch {
+  BlockPixels block[BLOCKS];
+};
+
+// Drops the blocks that have stopped before list entry i from `running`; returns the next entry at which that changes.
+INLINE uint32_t drop_stopped(const uint32_t *stops, uint32_t i, uint64_t *running) {
   uint32_t next = ~0u;
-  for (int q = 0; q < PARTS; q++) running[q] = 0;
-  for (int b = 0; b < BLOCKS; b++)
-    for (int q = 0; q < PARTS; q++) {
-      const uint32_t stop = stops[b * PARTS + q];
-      if (stop <= i) continue;
-      running[q] |= 1ull << b;
-      if (stop < next) next = stop;
+  for (int q = 0; q < PARTS; q++)
+    for (uint64_t m = running[q]; m; m &= m - 1) {
+      const uint32_t stop = stops[__builtin_ctzll(m) * PARTS + q];
+      if (stop <= i)
+        running[q] ^= m & -m;
+      else
+        next = stop < next ? stop : next;
     }
   return next;
 }
@@ -36,7 +41,8 @@ INLINE void start_pixels(const Frame *f, int tile_x, int tile_y, const float *st
           if (f->grad_transmittance) edge[3][4 * j + i] = f->grad_transmittance[at + (int64_t)j * width + i];
         }
     for (int q = 0; q < PARTS; q++) {
-      const int o = b * 16 + q * LANES;
+      const int o = b * 16 + q * LANES, l = q * LANES;
+      BlockPixels *to = s->block + b;
       vf px, py, g[4];
       block_pixels(b, q, &px, &py);
       for (int c = 0; c < 3; c++) g[c] = whole ? load_block(f->grad_image + c * plane + at, width, q) : load(edge[c] + q * LANES);
@@ -47,12 +53,12 @@ INLINE void start_pixels(const Frame *f, int tile_x, int tile_y, const float *st
       vf last = load(state + o), p = last * g[3];
       for (int c = 0; c < 3; c++) {
         p = fma(load(state + (c + 1) * TILE_PIXELS + o), g[c], p);
-        store(s->grad[c] + o, g[c]);
+        store(to->grad[c] + l, g[c]);
       }
-      store(s->p + o, p);
-      store(s->t + o, start_transmittance(f, tile_x, tile_y, px, py));
-      store(s->px + o, px);
-      store(s->py + o, py);
+      store(to->p + l, p);
+      store(to->t + l, start_transmittance(f, tile_x, tile_y, px, py));
+      store(to->px + l, px);
+      store(to->py + l, py);
     }
   }
 }
@@ -66,33 +72,41 @@ static void backward(Frame *f, int64_t tile, void *scratch) {
   start_pixels(f, tile_x, tile_y, f->state + tile * STATE, s);
   const uint32_t *stops = f->stops + tile * BLOCKS * 4;
   uint64_t running[PARTS];
+  for (int q = 0; q < PARTS; q++) running[q] = ~0ull;
   uint32_t change = 0;
   for (int64_t at = begin; at < end; at++) {
     if (at + 8 < end) __builtin_prefetch(f->records + f->list[at + 8]);
     const uint32_t i = (uint32_t)(at - begin);
-    if (i >= change) change = running_blocks(stops, i, running);
+    if (i >= change) change = drop_stopped(stops, i, running);
+    const uint64_t blocks = f->list_blocks[at];
+    float *slot = f->slots + 16 * (int64_t)f->list_slot[at];
+    uint64_t any = 0;
+    for (int q = 0; q < PARTS; q++) any |= blocks & running[q];
+    if (!any) {  // behind what has stopped
+      for (int k = 0; k < 16; k += LANES) stream(slot + k, zero());
+      continue;
+    }
     Entry e;
     load_entry(f->records[f->list[at]], mid_x, mid_y, &e);
-    const uint64_t blocks = f->list_blocks[at];
     const vf l11 = set1(e.l11), l21 = set1(e.l21), u0 = set1(e.u0), l22 = set1(e.l22), v0 = set1(e.v0), lo = set1(e.lo);
     const vf red = set1(e.r), green = set1(e.g), blue = set1(e.b);
     vf sum[9];
     for (int k = 0; k < 9; k++) sum[k] = zero();
     for (int q = 0; q < PARTS; q++)
       for (uint64_t m = blocks & running[q]; m; m &= m - 1) {
-        const int o = __builtin_ctzll(m) * 16 + q * LANES;
-        vf px = load(s->px + o), py = load(s->py + o);
+        BlockPixels *here = s->block + __builtin_ctzll(m);
+        vf px = load(here->px + q * LANES), py = load(here->py + q * LANES);
         vf u = fma(l11, px, fma(l21, py, u0)), v = fma(l22, py, v0);
         vf alpha = alpha_from_log2(fnma(u, u, fnma(v, v, lo)));
-        vf t = load(s->t + o), p = load(s->p + o);
-        vf gr = load(s->grad[0] + o), gg = load(s->grad[1] + o), gb = load(s->grad[2] + o);
+        vf t = load(here->t + q * LANES), p = load(here->p + q * LANES);
+        vf gr = load(here->grad[0] + q * LANES), gg = load(here->grad[1] + q * LANES), gb = load(here->grad[2] + q * LANES);
         vf w = alpha * t;
         vf cg = fma(red, gr, fma(green, gg, blue * gb));
         p = fnma(w, cg, p);
         t = fnma(alpha, t, t);
         vf h = fnma(p, alpha * rcp(1.0f - alpha), w * cg);  // alpha * dloss/dalpha
-        store(s->t + o, t);
-        store(s->p + o, p);
+        store(here->t + q * LANES, t);
+        store(here->p + q * LANES, p);
         vf hu = h * u, hv = h * v;
         sum[0] = sum[0] + h;
         sum[1] = sum[1] + hu;
@@ -104,7 +118,7 @@ static void backward(Frame *f, int64_t tile, void *scratch) {
         sum[7] = fma(w, gg, sum[7]);
         sum[8] = fma(w, gb, sum[8]);
       }
-    store_sums9(f->slots + 16 * (int64_t)f->list_slot[at], sum);
+    store_sums9(slot, sum);
   }
   stream_fence();
 }

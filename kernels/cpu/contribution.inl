@@ -10,36 +10,39 @@ static void contribution(Frame *f, int64_t tile, void *scratch) {
   const int width = f->camera.width, height = f->camera.height;
   for (int b = 0; b < BLOCKS; b++)
     for (int q = 0; q < PARTS; q++) {
-      const int o = b * 16 + q * LANES;
+      const int o = q * LANES;
+      BlockPixels *to = s->block + b;
       vf px, py;
       block_pixels(b, q, &px, &py);
-      store(s->px + o, px);
-      store(s->py + o, py);
-      store(s->t + o, start_transmittance(f, tile_x, tile_y, px, py));
+      store(to->px + o, px);
+      store(to->py + o, py);
+      store(to->t + o, start_transmittance(f, tile_x, tile_y, px, py));
       for (int i = 0; i < LANES; i++) {
         const int k = q * LANES + i, x = tile_x * TILE + (b & 7) * 4 + (k & 3), y = tile_y * TILE + (b >> 3) * 4 + (k >> 2);
         const bool in = x < width && y < height;
-        s->p[o + i] = !in ? 0.0f : f->weight_map ? f->weight_map[(int64_t)y * width + x] : 1.0f;
+        to->p[o + i] = !in ? 0.0f : f->weight_map ? f->weight_map[(int64_t)y * width + x] : 1.0f;
       }
     }
   const uint32_t *stops = f->stops + tile * BLOCKS * 4;
   uint64_t running[PARTS], evaluated = 0, blended = 0;
+  for (int q = 0; q < PARTS; q++) running[q] = ~0ull;
   uint32_t change = 0;
   for (int64_t at = begin; at < end; at++) {
     const uint32_t i = (uint32_t)(at - begin);
-    if (i >= change) change = running_blocks(stops, i, running);
+    if (i >= change) change = drop_stopped(stops, i, running);
     Entry e;
     load_entry(f->records[f->list[at]], mid_x, mid_y, &e);
     vf sum = zero(), peak = zero();
     for (int q = 0; q < PARTS; q++)
       for (uint64_t m = f->list_blocks[at] & running[q]; m; m &= m - 1) {
-        const int o = __builtin_ctzll(m) * 16 + q * LANES;
-        vf px = load(s->px + o), py = load(s->py + o), t = load(s->t + o);
+        const int o = q * LANES;
+        BlockPixels *to = s->block + __builtin_ctzll(m);
+        vf px = load(to->px + o), py = load(to->py + o), t = load(to->t + o);
         vf u = fma(set1(e.l11), px, fma(set1(e.l21), py, set1(e.u0))), v = fma(set1(e.l22), py, set1(e.v0));
         vf alpha = alpha_from_log2(fnma(u, u, fnma(v, v, set1(e.lo))));
         vf w = alpha * t;
-        store(s->t + o, fnma(alpha, t, t));
-        sum = fma(w, load(s->p + o), sum);
+        store(to->t + o, fnma(alpha, t, t));
+        sum = fma(w, load(to->p + o), sum);
         peak = vmax(peak, w);
         evaluated += LANES;
         blended += (uint64_t)__builtin_popcount(bits(both(lt(zero(), alpha), ge(t, set1(SPLAT_STOP)))));

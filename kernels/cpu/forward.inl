@@ -1,21 +1,36 @@
 // Blend a tile: its list in pieces that fit L1, and for each piece block by block, so that T, R, G, B stay in registers.
 
-struct Entry {  // tile-local copy of a record; u = l11 px + l21 py + u0, v = l22 py + v0 with pixels from the tile's middle
-  float l11, l21, u0, l22, v0, lo, r, g, b, pad[7];
+struct Entry {  // a record in its own order, for one tile: u = l11 px + l21 py + u0, v = l22 py + v0 with pixels from the tile's middle
+  float u0, v0, l11, l21, l22, lo, r, g, b, pad[7];
 };
+static_assert(sizeof(Entry) == sizeof(Record), "an entry is copied from a record");
 
 struct ForwardScratch {
   Entry entry[ENTRIES];
   uint64_t bits[ENTRIES / 64][64];
   float state[STATE];  // T, R, G, B by block
-  uint8_t indices[ENTRIES + 64];
+  uint32_t places[ENTRIES + 1];  // in the tile's list
+  uint8_t indices[ENTRIES + 72];
 };
 
 INLINE void load_entry(const Record &g, float mid_x, float mid_y, Entry *e) {
   const float x = g.x - mid_x, y = g.y - mid_y;
-  e->l11 = g.l11, e->l21 = g.l21, e->u0 = -(g.l11 * x + g.l21 * y);
-  e->l22 = g.l22, e->v0 = -(g.l22 * y), e->lo = g.lo;
-  e->r = g.r, e->g = g.g, e->b = g.b;
+  __builtin_memcpy(e, &g, sizeof *e);
+  e->u0 = -(g.l11 * x + g.l21 * y), e->v0 = -(g.l22 * y);
+}
+
+// Collects list entries that meet a running block, up to ENTRIES of them, with their masks; returns how many. `at` ends behind the last one looked at.
+INLINE int collect_entries(const uint64_t *masks, uint64_t any, int64_t begin, int64_t end, int64_t *at, ForwardScratch *s) {
+  int count = 0;
+  int64_t i = *at;
+  for (; i < end && count < ENTRIES; i++) {
+    const uint64_t mask = masks[i];
+    s->places[count] = (uint32_t)(i - begin);
+    s->bits[count / 64][count % 64] = mask;
+    count += (mask & any) != 0;
+  }
+  *at = i;
+  return count;
 }
 
 // Pixel centres of a part of a block, from the tile's middle.
@@ -96,21 +111,16 @@ static void forward(Frame *f, int64_t tile, void *scratch) {
       stops[b * PARTS + q] = inside_mask >> b & 1 ? ~0u : 0;
     }
 
-  for (int64_t at = begin; at < end; at += ENTRIES) {
-    const int count = end - at < ENTRIES ? (int)(end - at) : ENTRIES;
-    const int words = (count + 63) / 64;
-    for (int i = 0; i < count; i++) {
-      load_entry(f->records[f->list[at + i]], mid_x, mid_y, s->entry + i);
-    }
-    for (int w = 0; w < words; w++) {
-      const int some = count - 64 * w < 64 ? count - 64 * w : 64;
-      for (int i = 0; i < 64; i++) s->bits[w][i] = i < some ? f->list_blocks[at + 64 * w + i] : 0;
-      transpose_bits(s->bits[w]);
-    }
+  for (int64_t at = begin; at < end;) {
     uint64_t any = 0;
     for (int q = 0; q < PARTS; q++) any |= running[q];
     if (!any) break;
-    int64_t ahead = at + ENTRIES;
+    const int count = collect_entries(f->list_blocks, any, begin, end, &at, s);
+    const int words = (count + 63) / 64;
+    for (int i = 0; i < count; i++) load_entry(f->records[f->list[begin + s->places[i]]], mid_x, mid_y, s->entry + i);
+    for (int i = count; i < 64 * words; i++) s->bits[i / 64][i % 64] = 0;
+    for (int w = 0; w < words; w++) transpose_bits(s->bits[w]);
+    int64_t ahead = at;
     for (; any; any &= any - 1) {
       const int b = __builtin_ctzll(any);
       // The next piece's records, or the next tile's: its list follows in memory.
@@ -127,7 +137,7 @@ static void forward(Frame *f, int64_t tile, void *scratch) {
         for (; i + 4 <= n; i += 4) {
           for (int k = 0; k < 4; k++) blend(s->entry + s->indices[i + k], px, py, &t, &red, &green, &blue);
           if (!bits(ge(t, set1(SPLAT_STOP)))) {
-            stops[b * PARTS + q] = (uint32_t)(at - begin) + s->indices[i + 3] + 1;
+            stops[b * PARTS + q] = s->places[s->indices[i + 3]] + 1;
             running[q] &= ~(1ull << b);
             i = n;
             break;

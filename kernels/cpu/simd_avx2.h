@@ -118,11 +118,13 @@ INLINE vf load_block(const float *p, int64_t stride, int part) {
   const float *q = p + 2 * part * stride;
   return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(q)), _mm_loadu_ps(q + stride), 1);
 }
+// Eight at a time whether there are so many or not: a word holds four or five on average, and guessing where it ends costs more. Writes up to 72 bytes.
 INLINE int list_bits(uint64_t word, int base, uint8_t *out) {
-  int n = 0;
-  while (word) {
-    out[n++] = (uint8_t)(base + __builtin_ctzll(word));
-    word &= word - 1;
-  }
-  return n;
+  const int count = __builtin_popcountll(word);
+  do {
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++, word &= word - 1) out[i] = (uint8_t)(base + (int)_tzcnt_u64(word));
+    out += 8;
+  } while (word);
+  return count;
 }
