@@ -5,7 +5,7 @@ import pytest
 
 from engine.options import TrainOptions
 from engine.train.recipe import Recipe
-from engine.train.schedule import Scale, haste, plan
+from engine.train.schedule import Scale, growth_target, haste, plan
 
 OPTIONS = TrainOptions(steps=1000, max_gaussians=50_000, sh_degree=3)
 RECIPE = Recipe()
@@ -41,6 +41,11 @@ def test_the_count_reaches_the_budget_and_stays() -> None:
     assert targets[0] == SCALE.n_start
     assert targets == sorted(targets)
     assert targets[int(RECIPE.grow_until * 1000)] == OPTIONS.max_gaussians == targets[-1]
+
+
+def test_no_start_misses_the_budget_by_rounding() -> None:
+    counts = [growth_target(1.0, OPTIONS, RECIPE, n_start) for n_start in range(1, 3000, 7)]
+    assert set(counts) == {OPTIONS.max_gaussians}
 
 
 def test_refinement_ends_before_the_run_and_follows_scoring() -> None:
