@@ -10,7 +10,7 @@ from engine.errors import InputError
 from engine.events import OnEvent, Warned
 from engine.formats.colmap import write_reconstruction
 from engine.formats.colmap_text import has_model, read_model
-from engine.formats.transforms import MAX_FRAMES, Lens, cam_from_world, read_transforms, rigid
+from engine.formats.transforms import MAX_COORDINATE, MAX_FRAMES, Lens, cam_from_world, read_transforms, rigid
 from engine.photos.record import PhotoRecord
 from engine.photos.sources import Source, named
 from engine.scene import Array, Camera, Image, Points3D, Reconstruction
@@ -22,6 +22,8 @@ _SHAPE_TOLERANCE = 0.01
 _MIN_POSED = 3
 # Focal length over the longer side: 0.01 is a fisheye beyond use, 1000 a telescope.
 _FOCAL_RANGE = (0.01, 1000.0)
+_TWO_FOCALS = ("PINHOLE", "OPENCV", "OPENCV_FISHEYE", "FULL_OPENCV", "FOV", "THIN_PRISM_FISHEYE")
+_MAX_PARAM = 1e7
 
 
 @dataclass(frozen=True)
@@ -83,22 +85,26 @@ def _checked(folder: Path, reconstruction: Reconstruction) -> list[Given]:
     """Return the poses of a COLMAP model, held to the same limits as those of a transforms.json."""
     file = folder / "images"
     if len(reconstruction.images) > MAX_FRAMES:
-        raise InputError("input.bad_poses", "Poses that cannot be used", f"the model has {len(reconstruction.images)} images")
+        raise _unusable(f"the model has {len(reconstruction.images)} images; at most {MAX_FRAMES} are read")
+    if len(reconstruction.points.xyz) and float(np.abs(reconstruction.points.xyz).max()) > MAX_COORDINATE:
+        raise _unusable(f"the model has a point more than {MAX_COORDINATE:g} units from the origin")
     for camera in reconstruction.cameras.values():
-        share = camera.params[0] / max(camera.width, camera.height)
-        if not _FOCAL_RANGE[0] <= share <= _FOCAL_RANGE[1] or max(map(abs, camera.params)) > 1e7:
-            raise InputError(
-                "input.bad_poses",
-                "Poses that cannot be used",
-                f"camera {camera.camera_id} ({camera.model}, {camera.width}×{camera.height}) has a focal length of {camera.params[0]:g} px",
-                "Export the model again, or set poses.source=estimate.",
-            )
+        focals = camera.params[: 2 if camera.model in _TWO_FOCALS else 1]
+        low, high = (share * max(camera.width, camera.height) for share in _FOCAL_RANGE)
+        if not all(low <= focal <= high for focal in focals) or max(map(abs, camera.params)) > _MAX_PARAM:
+            size = f"{camera.model}, {camera.width}×{camera.height}"
+            raise _unusable(f"camera {camera.camera_id} ({size}) has the parameters {', '.join(f'{each:g}' for each in camera.params)}")
     poses = []
     for image in reconstruction.images:
         rotation = rigid(file, ascii(image.name), image.cam_from_world[:, :3])
         pose = cam_from_world(file, ascii(image.name), rotation.T, image.centre_in_world)
         poses.append(Given(image.name, pose, camera=reconstruction.cameras[image.camera_id]))
     return poses
+
+
+def _unusable(what: str) -> InputError:
+    advice = "Export the model again, or set poses.source=estimate."
+    return InputError("input.bad_poses", "Poses that cannot be used", what, advice)
 
 
 def _matched(source: str, poses: list[Given], points: Points3D, sources: list[Source]) -> GivenPoses:

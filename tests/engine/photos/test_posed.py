@@ -116,6 +116,11 @@ def test_cameras_without_sense_and_of_another_shape_are_refused(tmp_path: Path) 
     with pytest.raises(InputError) as caught:
         Run(tmp_path)
     assert caught.value.code == "input.bad_poses"
+    far = colmap_model(["IMG_0.jpg", "IMG_1.jpg", "IMG_2.jpg"])
+    far.points.xyz[0, 0] = 1e30
+    write_reconstruction(tmp_path / "photos" / "sparse", far)
+    with pytest.raises(InputError, match="has a point"):
+        Run(tmp_path)
     (tmp_path / "photos" / "IMG_9.jpg").write_bytes(jpeg_bytes(texture(9, 400, 400)))
     write_reconstruction(tmp_path / "photos" / "sparse", colmap_model(["IMG_0.jpg", "IMG_1.jpg", "IMG_2.jpg", "IMG_9.jpg"]))
     assert Run(tmp_path).records["IMG_9.jpg"]["reason"] == "photo.pose_size"
