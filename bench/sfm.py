@@ -43,7 +43,8 @@ def defaults(photos: Path, n_threads: int) -> Figures:
     """Return what pycolmap's defaults make of the photos."""
     with tempfile.TemporaryDirectory() as scratch:
         said, wall_s, cpu_s = run_child(["bench.sfm_defaults", str(photos), scratch, str(n_threads)])
-    return json.loads(said.splitlines()[-1]) | {"total_wall_s": wall_s, "total_cpu_s": cpu_s}
+    figures: Figures = json.loads(said.splitlines()[-1])
+    return figures | {"total_wall_s": wall_s, "total_cpu_s": cpu_s}
 
 
 def ours(photos: Path, root: Path, n_threads: int) -> Figures:
@@ -100,15 +101,15 @@ def against_truth(photos: Path, workspace: Workspace) -> Figures:
 def true_poses(photos: Path) -> dict[str, Array]:
     """Return name -> cam_from_world [3, 4] of the made capture's truth or of a NeRF transforms_train.json; {} where there is neither."""
     if truth_path(photos).is_file():
-        return {name: view.cam_from_world for name, view in read_truth(photos).views.items()}
+        return {name: np.asarray(view.cam_from_world, np.float64) for name, view in read_truth(photos).views.items()}
     transforms = photos.parent / "transforms_train.json"
     if not transforms.is_file():
         return {}
-    poses = {}
+    poses: dict[str, Array] = {}
     for frame in json.loads(transforms.read_text())["frames"]:
         # NeRF's cameras look along -z with y up: turn both to OpenCV's.
         world_from_cam = np.asarray(frame["transform_matrix"], np.float64) @ np.diag([1.0, -1.0, -1.0, 1.0])
-        poses[Path(frame["file_path"]).name] = np.linalg.inv(world_from_cam)[:3]
+        poses[Path(frame["file_path"]).name] = np.asarray(np.linalg.inv(world_from_cam)[:3], np.float64)
     return poses
 
 

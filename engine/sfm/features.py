@@ -1,23 +1,39 @@
 """The COLMAP database: cameras by group, photos, SIFT features."""
 
 from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pycolmap
+from PIL import Image
 
 from engine.sfm.context import Context, Photo, Report, extraction_threads
 
 # research/sfm.md B4: above 1600 px features gain little; below 1400 px skipping the doubled octave loses registrations.
 MAX_SIDE = 1600
 FULL_OCTAVE_BELOW = 1400
+# Contrast that COLMAP asks for, in OpenCV's unit. Features beyond the limit are the weakest; banana loses a photo at 12,000.
+CONTRAST = 0.02
+MAX_FEATURES = 16_384
 # Enough photos of one camera to carry the eight parameters of OPENCV.
 OPENCV_FROM = 30
 # Guess of the focal length over the longer side without EXIF, COLMAP's own.
 FOCAL_GUESS = 1.2
-# Photos a thread searches between two looks at the deadline.
-_PHOTOS_PER_THREAD = 4
+
+
+@dataclass(frozen=True)
+class Features:
+    """SIFT features of a photo, strongest first: x, y, scale in pixels and angle, [F, 4] float32, and descriptors, [F, 128] uint8."""
+
+    keypoints: npt.NDArray[np.float32]
+    descriptors: npt.NDArray[np.uint8]
 
 
 def create_database(context: Context, path: Path) -> None:
@@ -34,23 +50,53 @@ def create_database(context: Context, path: Path) -> None:
 
 
 def extract(context: Context, database: Path, report: Report) -> None:
-    """Find SIFT features in all photos, a batch at a time so that progress and the deadline are looked at in between."""
-    n_threads = extraction_threads(context.n_threads)
-    reader = pycolmap.ImageReaderOptions()
-    if context.masks is not None:
-        reader.mask_path = context.masks
-    done = 0
-    for octave in (0, -1):
-        names = [photo.name for photo in context.photos if _first_octave(photo) == octave]
-        size = _PHOTOS_PER_THREAD * n_threads
-        for start in range(0, len(names), size):
-            context.deadline.check("searching for features")
-            batch = names[start : start + size]
-            pycolmap.extract_features(
-                database, context.images, image_names=batch, reader_options=reader, extraction_options=_extraction(octave, n_threads)
-            )
-            done += len(batch)
-            report(done / len(context.photos), f"{done} of {len(context.photos)} photos searched for features")
+    """Find SIFT features in all photos, several at a time, and keep them in the database."""
+    # Each photo is one thread's work: so the numbers do not depend on how many there are.
+    cv2.setNumThreads(1)
+    with _ids(database) as (opened, ids), ThreadPoolExecutor(extraction_threads(context.n_threads)) as pool:
+        searches = [pool.submit(search, context, photo) for photo in context.photos]
+        try:
+            for done, (photo, each) in enumerate(zip(context.photos, searches, strict=True), start=1):
+                features = each.result()
+                opened.write_keypoints(ids[photo.name], features.keypoints)
+                opened.write_descriptors(
+                    ids[photo.name], pycolmap.FeatureDescriptors(pycolmap.FeatureExtractorType.SIFT, features.descriptors)
+                )
+                context.deadline.check("searching for features")
+                report(done / len(context.photos), f"{done} of {len(context.photos)} photos searched for features")
+        finally:
+            for each in searches:
+                each.cancel()
+
+
+def search(context: Context, photo: Photo) -> Features:
+    """Return the features of one photo, outside its mask left out."""
+    with Image.open(context.images / photo.name) as opened:
+        grey = np.asarray(opened.convert("L"))
+    scale = _scale(photo)
+    mask = None if context.masks is None else _mask(context.masks / f"{photo.name}.png", scale, grey.shape)
+    if scale != 1.0:
+        grey = _shrunk(grey, scale, cv2.INTER_AREA)
+    finder = cv2.SIFT.create(nfeatures=0, contrastThreshold=CONTRAST, enable_precise_upscale=True)
+    points, found = finder.detectAndCompute(grey, mask)
+    # COLMAP's pixel centres are at .5, OpenCV's at whole numbers.
+    rows = np.array([((p.pt[0] + 0.5) / scale, (p.pt[1] + 0.5) / scale, p.size / scale, np.radians(p.angle)) for p in points], np.float32)
+    strongest = np.argsort([-point.response for point in points], kind="stable")[:MAX_FEATURES]
+    if not len(points):
+        return Features(np.zeros((0, 4), np.float32), np.zeros((0, 128), np.uint8))
+    return Features(np.ascontiguousarray(rows[strongest]), rooted(np.asarray(found, np.float32)[strongest]))
+
+
+def rooted(
+    descriptors: npt.NDArray[np.float32],  # [F, 128] float32, not negative
+) -> npt.NDArray[np.uint8]:
+    """Return the roots of descriptors of sum 1, length 512, as COLMAP keeps them, [F, 128].
+
+    Source: Arandjelović and Zisserman, CVPR 2012.
+    """
+    shares = descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-12)
+    rounded: npt.NDArray[np.uint8] = np.rint(np.minimum(255.0, 512.0 * np.sqrt(shares))).astype(np.uint8)
+    return rounded
 
 
 def count_keypoints(database: Path) -> dict[str, int]:
@@ -65,17 +111,30 @@ def read_descriptors(database: Path) -> dict[str, npt.NDArray[np.uint8]]:
         return {image.name: np.asarray(opened.read_descriptors(image.image_id).data, np.uint8) for image in opened.read_all_images()}
 
 
-def _first_octave(photo: Photo) -> int:
-    return 0 if min(MAX_SIDE, max(photo.width, photo.height)) >= FULL_OCTAVE_BELOW else -1
+@contextmanager
+def _ids(database: Path) -> Iterator[tuple[Any, dict[str, int]]]:
+    with pycolmap.Database.open(database) as opened:
+        yield opened, {image.name: image.image_id for image in opened.read_all_images()}
 
 
-def _extraction(octave: int, n_threads: int) -> pycolmap.FeatureExtractionOptions:
-    options = pycolmap.FeatureExtractionOptions()
-    options.max_image_size = MAX_SIDE
-    options.num_threads = n_threads
-    options.use_gpu = False
-    options.sift.first_octave = octave
-    return options
+def _scale(photo: Photo) -> float:
+    """Return how much smaller to search: OpenCV always doubles first, so large photos are halved to begin at their own size."""
+    side = max(photo.width, photo.height)
+    used = min(MAX_SIDE, side)
+    return used / side / (2 if used >= FULL_OCTAVE_BELOW else 1)
+
+
+def _shrunk(pixels: npt.NDArray[np.uint8], scale: float, how: int) -> npt.NDArray[np.uint8]:
+    height, width = pixels.shape
+    return np.asarray(cv2.resize(pixels, (round(width * scale), round(height * scale)), interpolation=how), np.uint8)
+
+
+def _mask(path: Path, scale: float, shape: tuple[int, ...]) -> npt.NDArray[np.uint8] | None:
+    if not path.is_file():
+        return None
+    with Image.open(path) as opened:
+        mask = np.asarray(opened.convert("L").resize((shape[1], shape[0]), Image.Resampling.NEAREST))
+    return mask if scale == 1.0 else _shrunk(mask, scale, cv2.INTER_NEAREST)
 
 
 def _set_focal_priors(context: Context, path: Path) -> None:
