@@ -128,7 +128,8 @@ def course_of(setup: Setup, saved: Checkpoint) -> Schedule:
         counts.append(n)
         if planned.refine:
             # The classic strategy has no target; it is taken to reach its ceiling in the same manner, which is the most it can cost.
-            n = max(n, growth_target(step / options.steps, options, recipe, saved.n_start))
+            # No gaussian splits twice at a time.
+            n = max(n, min(2 * n, growth_target(step / options.steps, options, recipe, saved.n_start)))
     levels = np.array([planned.level for planned in plans], np.int64)
     flags = {name: np.array([is_raised(planned, name) for planned in plans], bool) for name in FLAGS}
     return Schedule(levels, np.array(counts, np.int64), flags, typical_plans(plans, counts))

@@ -153,3 +153,10 @@ def test_a_request_to_stop_is_heard_while_steps_are_timed(setup: Setup) -> None:
 
     with pytest.raises(Cancelled):
         foresee(replace(setup, on_event=stop), saved_at(0), takes(setup))
+
+
+def test_nothing_more_than_doubles_at_a_refinement(setup: Setup) -> None:
+    hasty = replace(setup, options=replace(OPTIONS, steps=150, max_gaussians=50_000))
+    course = course_of(hasty, saved_at(0))
+    assert course.flags["refine"].sum() == 1
+    assert course.counts[-1] == 1000
