@@ -85,31 +85,21 @@ static void place(Frame *f, int64_t index, void *) {
   }
 }
 
-// One tile's instances by depth, equal depths by place: a radix sort from the lowest digit of the depths' range, stable throughout.
-static void sort(Frame *f, int64_t tile, void *scratch) {
-  const int64_t begin = f->tile_begin[tile], n = f->tile_begin[tile + 1] - begin;
+enum { LONGEST_DIGIT = 11 };
+
+// From the lowest digit up, stable throughout; the last pass puts the instances where they belong. The number of passes is known when this is
+// compiled, so that nothing in the loops asks for it.
+template <int PASSES> INLINE void sort_words(Frame *f, int64_t begin, int64_t n, DepthWord *words, DepthWord *other, uint32_t low, int digit) {
   const Unsorted *from = f->unsorted + begin;
-  DepthWord *words = n > SORT_IN_SCRATCH ? f->words + 2 * begin : (DepthWord *)scratch, *other = words + n;
-  uint32_t low = ~0u, high = 0;
-  for (int64_t i = 0; i < n; i++) {
-    const uint32_t key = f->list[begin + i];
-    words[i] = DepthWord{key, (uint32_t)i};
-    low = key < low ? key : low;
-    high = key > high ? key : high;
-  }
-  enum { MOST = 11 };
-  const int longest = n < 4096 ? 8 : MOST;  // a digit's counters cost as much as that many instances
-  int width = 1;
-  while (width < 32 && (high - low) >> width) width++;
-  const int passes = (width + longest - 1) / longest, digit = (width + passes - 1) / passes;
   const uint32_t mask = (1u << digit) - 1;
-  uint32_t counts[4][1 << MOST];
-  for (int pass = 0; pass < passes; pass++) __builtin_memset(counts[pass], 0, sizeof(uint32_t) << digit);
+  uint32_t counts[PASSES][1 << LONGEST_DIGIT];
+  for (int pass = 0; pass < PASSES; pass++) __builtin_memset(counts[pass], 0, sizeof(uint32_t) << digit);
   for (int64_t i = 0; i < n; i++) {
-    uint32_t key = words[i].key -= low;
-    for (int pass = 0; pass < passes; pass++, key >>= digit) counts[pass][key & mask]++;
+    const uint32_t key = f->list[begin + i] - low;
+    words[i] = DepthWord{key, (uint32_t)i};
+    for (int pass = 0; pass < PASSES; pass++) counts[pass][key >> pass * digit & mask]++;
   }
-  for (int pass = 0; pass < passes; pass++) {
+  for (int pass = 0; pass < PASSES; pass++) {
     uint32_t *next = counts[pass], sum = 0;
     for (uint32_t d = 0; d <= mask; d++) {
       const uint32_t here = next[d];
@@ -117,18 +107,45 @@ static void sort(Frame *f, int64_t tile, void *scratch) {
       sum += here;
     }
     const int shift = pass * digit;
-    if (pass + 1 < passes) {
+    if (pass + 1 < PASSES) {
       for (int64_t i = 0; i < n; i++) other[next[words[i].key >> shift & mask]++] = words[i];
       DepthWord *swapped = words;
       words = other, other = swapped;
       continue;
     }
+    uint32_t *list = f->list + begin, *list_slot = f->list_slot + begin;
+    uint64_t *list_blocks = f->list_blocks + begin;
     for (int64_t i = 0; i < n; i++) {
-      const int64_t at = begin + next[words[i].key >> shift & mask]++;
+      const uint32_t at = next[words[i].key >> shift & mask]++;
       const Unsorted &item = from[words[i].index];
-      f->list[at] = item.record;
-      f->list_slot[at] = item.slot;
-      f->list_blocks[at] = item.blocks;
+      list[at] = item.record;
+      list_slot[at] = item.slot;
+      list_blocks[at] = item.blocks;
     }
+  }
+}
+
+// One tile's instances by depth, equal depths by place: a radix sort over the depths' range.
+static void sort(Frame *f, int64_t tile, void *scratch) {
+  const int64_t begin = f->tile_begin[tile], n = f->tile_begin[tile + 1] - begin;
+  DepthWord *words = n > SORT_IN_SCRATCH ? f->words + 2 * begin : (DepthWord *)scratch, *other = words + n;
+  uint32_t low = ~0u, high = 0;
+  for (int64_t i = 0; i < n; i++) {
+    const uint32_t key = f->list[begin + i];
+    __builtin_prefetch(f->unsorted + begin + i);  // for the last pass, which touches them in no order
+    __builtin_prefetch(f->list_slot + begin + i, 1);
+    __builtin_prefetch(f->list_blocks + begin + i, 1);
+    low = key < low ? key : low;
+    high = key > high ? key : high;
+  }
+  if (n == 0) return;
+  const int longest = n < 4096 ? 8 : LONGEST_DIGIT;  // clearing and adding up a digit's counters costs as much as that many instances
+  const int width = high > low ? 32 - __builtin_clz(high - low) : 1, passes = (width + longest - 1) / longest;
+  const int digit = (width + passes - 1) / passes;
+  switch (passes) {
+    case 1: return sort_words<1>(f, begin, n, words, other, low, digit);
+    case 2: return sort_words<2>(f, begin, n, words, other, low, digit);
+    case 3: return sort_words<3>(f, begin, n, words, other, low, digit);
+    default: return sort_words<4>(f, begin, n, words, other, low, digit);
   }
 }
