@@ -11,22 +11,20 @@ from engine.train.step import TrainState
 
 GRADIENT = 2e-4  # of the loss by the centre on the screen in NDC, mean over the views
 LARGE = 0.01  # of the camera extent: split from here on, clone below
-HUGE = 0.1  # of the camera extent: removed, once opacities have been reset
 FAINT = 0.005
 SHRINK = 1.6
 RESET_OPACITY = 0.01
 
 
-def refine_classic(state: TrainState, extent: float, ceiling: int, has_been_reset: bool) -> None:
-    """Clone, split and prune by the gradients seen since the last time."""
+def refine_classic(state: TrainState, extent: float, ceiling: int, largest: float) -> None:
+    """Clone, split and prune by the gradients seen since the last time; ``largest`` (of the extent) is removed too."""
     size = state.rows[:, LOG_SCALE].max(dim=1).values.exp()
     hot = hottest(state.density, ceiling - len(state.rows))
     cloned, divided = hot & (size <= LARGE * extent), hot & (size > LARGE * extent)
     born = torch.cat([state.rows[cloned], split_at_random(state.rows[divided], SHRINK, state.generator)])
     state.resize_rows((~divided).nonzero().squeeze(1), born)
     keep = torch.sigmoid(state.rows[:, LOGIT]) >= FAINT
-    if has_been_reset:
-        keep &= state.rows[:, LOG_SCALE].max(dim=1).values.exp() <= HUGE * extent
+    keep &= state.rows[:, LOG_SCALE].max(dim=1).values.exp() <= largest * extent
     state.resize_rows(keep.nonzero().squeeze(1), state.rows[:0])
 
 

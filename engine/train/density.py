@@ -23,7 +23,7 @@ def densify(state: TrainState, plan: StepPlan, recipe: Recipe, extent: float) ->
         add_noise(state, recipe.noise_scale * plan.adam.lr_means * recipe.noise_every**0.5)
     if plan.refine:
         if recipe.strategy == "adc":
-            refine_classic(state, extent, plan.n_target, plan.was_reset)
+            refine_classic(state, extent, plan.n_target, plan.largest)
         else:
             refine(state, plan.n_target, recipe)
             fade(state, plan.fade)

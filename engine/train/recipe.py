@@ -58,6 +58,7 @@ class Recipe:
     noise_scale: float = 5e5  # of the position's learning rate (3DGS-MCMC)
 
     reset_every: float = 0.0  # share of the run between opacity resets of the classic strategy
+    largest: float = 0.1  # of the camera extent: the classic strategy removes larger ones, once opacities have been reset
 
 
 BUDGET = Recipe()

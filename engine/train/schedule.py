@@ -22,7 +22,7 @@ class StepPlan:
     fade: float  # taken off every opacity at a refinement
     measure: bool  # collect the kernels' density statistics
     reset: bool  # of opacities, in the classic strategy
-    was_reset: bool
+    largest: float  # of the camera extent: what is larger is removed by the classic strategy
     hold_sizes: bool  # above what the photos can show
     lr_exposure: float
 
@@ -54,7 +54,7 @@ def plan(step: int, options: TrainOptions, recipe: Recipe, scale: Scale) -> Step
         fade=recipe.opacity_decay * (1.0 - share),
         measure=is_classic and share <= recipe.relocate_until,
         reset=is_classic and share < recipe.relocate_until and step % period == 0,
-        was_reset=step > period,
+        largest=recipe.largest if step > period else math.inf,
         hold_sizes=recipe.floor_px > 0 and (step % recipe.hold_every == 0 or step == options.steps),
         lr_exposure=recipe.lr_exposure * recipe.lr_exposure_end**share,
     )

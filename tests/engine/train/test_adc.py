@@ -1,8 +1,10 @@
+import math
+
 import pytest
 import torch
 
 from engine.options import TrainOptions
-from engine.train.adc import FAINT, GRADIENT, HUGE, LARGE, RESET_OPACITY, SHRINK, refine_classic, reset_opacity
+from engine.train.adc import FAINT, GRADIENT, LARGE, RESET_OPACITY, SHRINK, refine_classic, reset_opacity
 from engine.train.recipe import ADC
 from engine.train.schedule import Scale, StepPlan, plan
 from engine.train.step import TrainState
@@ -28,7 +30,7 @@ def state_of(sizes: list[float], gradients: list[float], opacities: list[float])
 def test_small_gaussians_that_move_are_cloned_and_large_ones_split() -> None:
     state = state_of([LARGE / 2, 2 * LARGE, 2 * LARGE], [2 * GRADIENT, 2 * GRADIENT, GRADIENT / 2], [0.5, 0.5, 0.5])
     before = state.rows.clone()
-    refine_classic(state, EXTENT, 100, has_been_reset=False)
+    refine_classic(state, EXTENT, 100, largest=math.inf)
     assert len(state.rows) == 5
     still, calm, clone, *halves = state.rows
     assert torch.equal(still, before[0])
@@ -43,20 +45,20 @@ def test_small_gaussians_that_move_are_cloned_and_large_ones_split() -> None:
 
 
 def test_the_faint_go_and_after_a_reset_the_huge_go_too() -> None:
-    def left(has_been_reset: bool) -> int:
-        state = state_of([LARGE, LARGE, 2 * HUGE], [0.0, 0.0, 0.0], [0.5, FAINT / 2, 0.5])
-        refine_classic(state, EXTENT, 100, has_been_reset)
+    def left(largest: float) -> int:
+        state = state_of([LARGE, LARGE, 2 * ADC.largest], [0.0, 0.0, 0.0], [0.5, FAINT / 2, 0.5])
+        refine_classic(state, EXTENT, 100, largest)
         return len(state.rows)
 
-    assert (left(False), left(True)) == (2, 1)
+    assert (left(math.inf), left(ADC.largest)) == (2, 1)
 
 
 def test_at_the_ceiling_those_with_the_largest_gradient_go_first() -> None:
     state = state_of([LARGE / 2] * 4, [2 * GRADIENT, 5 * GRADIENT, 3 * GRADIENT, 4 * GRADIENT], [0.5] * 4)
-    refine_classic(state, EXTENT, 6, has_been_reset=False)
+    refine_classic(state, EXTENT, 6, largest=math.inf)
     assert state.rows[4:, 0].tolist() == [1.0, 3.0]
     full = state_of([LARGE / 2] * 4, [2 * GRADIENT] * 4, [0.5] * 4)
-    refine_classic(full, EXTENT, 3, has_been_reset=False)
+    refine_classic(full, EXTENT, 3, largest=math.inf)
     assert len(full.rows) == 4
 
 
@@ -78,7 +80,7 @@ def test_the_classic_plan_is_the_papers_scaled_to_the_run() -> None:
     refined = [index + 1 for index, planned in enumerate(each) if planned.refine]
     assert refined == list(range(100, STEPS // 2 + 1, 100))
     assert [index + 1 for index, planned in enumerate(each) if planned.reset] == [300, 600, 900, 1200]
-    assert [planned.was_reset for planned in each].index(True) == 300
+    assert [planned.largest for planned in each].index(ADC.largest) == 300
     assert all(planned.measure for planned in each[: STEPS // 2])
     assert not any(planned.measure for planned in each[STEPS // 2 :])
     assert not any(planned.noise or planned.score or planned.level for planned in each)
