@@ -20,6 +20,7 @@ from engine.errors import Cancelled, InputError
 from engine.estimate.stand_in import write_stand_in
 from engine.events import Event, Progress
 from engine.options import IngestOptions, RunOptions
+from engine.photos.sources import list_sources
 from engine.workspace import Workspace, read_json
 
 # Wall seconds with two threads of a machine that needs ``REFERENCE_FILTER_S`` for ``filter_seconds``; six captures of 16 to 100 photos.
@@ -121,13 +122,13 @@ def summary(photos: Photos, options: RunOptions, stages: dict[str, StageEstimate
 
 
 def photos_in(folder: Path) -> Photos:
-    """Return the photos of a folder and its direct subfolders, by their headers; what is no photo is passed over."""
+    """Return the photos that ingest would read, by their headers; what is no photo is passed over."""
     paths, sizes = [], []
-    for path in sorted(each for pattern in ("*", "*/*") for each in folder.glob(pattern) if each.is_file()):
+    for source in list_sources(folder):
         try:
-            with PillowImage.open(path) as opened:
+            with PillowImage.open(source.path) as opened:
                 sizes.append(opened.size)
-                paths.append(path)
+                paths.append(source.path)
         except (OSError, ValueError, PillowImage.DecompressionBombError):
             continue
     if not paths:

@@ -83,7 +83,7 @@ def test_photos_are_read_by_their_headers(photos: Path) -> None:
     found = photos_in(photos)
     assert found.sizes == [(384, 288)] * 5
     assert Photos(found.paths, [(4000, 3000), (640, 480)]).limited(1600) == [(1600, 1200), (640, 480)]
-    with pytest.raises(InputError, match="holds no photo"):
+    with pytest.raises(InputError, match="does not exist"):
         photos_in(photos / "none")
 
 
