@@ -39,6 +39,8 @@ ELEMENTS: dict[str, Changes] = {
     "with the regularisers of 3DGS-MCMC": {"opacity_reg": 0.01, "scale_reg": 0.01},
     "with opacity decay": {"opacity_decay": 0.004},
     "no rebirth of the dead after growth": {"relocate_until": 0.6},
+    "no floor on sizes": {"floor_px": 0.0},
+    "no exposure correction": {"train.exposure": "off"},
     "no SSIM in the loss": {"ssim_weight": 0.0},
     "all colour bases at once": {"sh_speed": 1e9},
     "colour bases stepped every time": {"sh_rest_every": 1},

@@ -29,7 +29,7 @@ class Recipe:
     sh_speed: float = 5 / 3  # degrees rise evenly, the last one at 1 / sh_speed of the run
     lr_exposure: float = 1e-2  # of log gains and offsets of the photos, where corrected
     lr_exposure_end: float = 0.1  # share of lr_exposure at the last step
-    hold_every: int = 100  # steps between raising sizes to the floor; once more after the last
+    hold_every: int = 200  # steps between raising sizes to the floor; once more after the last
     floor_px: float = 0.3  # least standard deviation, in pixels of the photo that shows a gaussian finest; 0: none
     ssim_weight: float = 0.2
     levels: tuple[tuple[float, int], ...] = ((0.10, 2), (0.35, 1))  # until this share of the run, at 1/2^level of the size
