@@ -21,9 +21,6 @@ class Recipe:
     lr_quats: float = 1e-3
     lr_opacity: float = 2.5e-2
     lr_sh_dc: float = 2.5e-3
-    lr_end: float = 1.0  # share of the other rates at the last step, falling from decay_from on
-    decay_from: float = 0.7
-    beta2: float = 0.999
     sh_rest_share: float = 0.1  # lr of the higher bases relative to the constant one
     sh_rest_every: int = 4  # the higher bases are three quarters of all memory traffic and change slowly
     sh_speed: float = 5 / 3  # degrees rise evenly, the last one at 1 / sh_speed of the run

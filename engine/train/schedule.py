@@ -69,23 +69,21 @@ def haste(steps: int, recipe: Recipe) -> float:
 
 
 def adam_params(step: int, options: TrainOptions, recipe: Recipe, scale: Scale) -> AdamParams:
-    """Return the rates of a step; the position's falls exponentially, the rest from ``decay_from`` on."""
+    """Return the rates of a step; the position's falls exponentially, the rest are constant."""
     share = step / options.steps
     # Regularisers act on the mean over all gaussians; the kernel wants what falls on one of them.
     regularised = float(share <= recipe.reg_until) / max(1, scale.n)
     stride = haste(options.steps, recipe)
-    late = recipe.lr_end ** max(0.0, (share - recipe.decay_from) / (1.0 - recipe.decay_from))
     return AdamParams(
         step=step,
         lr_means=stride * recipe.lr_means * scale.extent * recipe.lr_means_end**share,
-        lr_log_scales=late * stride * recipe.lr_log_scales,
-        lr_quats=late * recipe.lr_quats,
-        lr_opacity=late * recipe.lr_opacity,
-        lr_sh_dc=late * recipe.lr_sh_dc,
-        lr_sh_rest=late * recipe.lr_sh_dc * recipe.sh_rest_share * recipe.sh_rest_every,
+        lr_log_scales=stride * recipe.lr_log_scales,
+        lr_quats=recipe.lr_quats,
+        lr_opacity=recipe.lr_opacity,
+        lr_sh_dc=recipe.lr_sh_dc,
+        lr_sh_rest=recipe.lr_sh_dc * recipe.sh_rest_share * recipe.sh_rest_every,
         opacity_reg=recipe.opacity_reg * regularised,
         scale_reg=recipe.scale_reg / scale.extent * regularised,
-        beta2=recipe.beta2,
         step_sh_rest=step % recipe.sh_rest_every == 0,
     )
 
