@@ -130,6 +130,17 @@ def sized_scene(width: int, height: int, n: int = 100) -> Scene:
 
 
 @functools.cache
+def needle_scene(aspect: float) -> Scene:
+    """Return needles whose long axis is that many times the others, each across a good part of the image."""
+    generator = torch.Generator().manual_seed(41)
+    camera = camera_at((0.1, 0.2, -0.1), 97, 70, focal=120.0)
+    rows = scene_rows("needles", 60, generator, camera)
+    rows[:, 3] = -0.3 + torch.rand(60, generator=generator)
+    rows[:, 4:6] = rows[:, 3:4] - math.log(aspect)
+    return Scene("thin", rows, camera, (0.1, 0.2, 0.3), 3)
+
+
+@functools.cache
 def degree_scene(sh_degree: int) -> Scene:
     """Return the random scene drawn with the bases up to a degree."""
     plain = scene("random")

@@ -11,9 +11,8 @@ from tests.kernels.scenes import GROUPS, SCENES, Scene, answer_for, camera_at, r
 
 # Around block, tile, vector and chunk sizes: 4, 32, 16 and 256.
 WIDTHS, HEIGHTS, COUNTS = (1, 2, 7, 31, 33, 48, 64, 65, 97), (1, 3, 8, 32, 33, 50, 70), (1, 5, 15, 16, 17, 100, 255, 256, 257)
-# Measured over 950 such scenes: image and transmittance below 1.5e-5; gradients 1e-3 for the log-scales of a few needles (float32
-# cancels where an axis is a hundred times the other), 2e-4 otherwise.
-PIXEL_TOLERANCE, GRADIENT_TOLERANCE = 2e-5, 2e-3
+# Measured over 950 such scenes: image and transmittance below 1.5e-5; over 519, gradients 1.8e-4 (means of needles, opacities in a crowd).
+PIXEL_TOLERANCE, GRADIENT_TOLERANCE = 2e-5, 5e-4
 
 
 def random_scene(seed: int) -> Scene:
