@@ -19,7 +19,8 @@ INLINE void load_entry(const Record &g, float mid_x, float mid_y, Entry *e) {
   e->u0 = -(g.l11 * x + g.l21 * y), e->v0 = -(g.l22 * y);
 }
 
-// Collects list entries that meet a running block, up to ENTRIES of them, with their masks; returns how many. `at` ends behind the last one looked at.
+// Collects list entries that meet a running block, up to ENTRIES of them, with their masks; returns how many. `at` ends behind the last one
+// looked at.
 INLINE int collect_entries(const uint64_t *masks, uint64_t any, int64_t begin, int64_t end, int64_t *at, ForwardScratch *s) {
   int count = 0;
   int64_t i = *at;

@@ -1,18 +1,31 @@
-// L1 + SSIM and its gradient in one sweep down a strip of columns. Two rings of rows carry the windows: horizontal means of x, x^2, x y;
-// then, ten rows behind, the horizontal means of SSIM's derivatives by those three. Values are taken minus 0.5, which leaves variances as
+// L1 + SSIM and its gradient in one sweep down a strip of columns, STEP rows at a time. Two rings of rows carry the windows: horizontal means of
+// x, x^2, x y; then, ten rows behind, the horizontal means of SSIM's derivatives by those three. Down the columns a window slides in registers,
+// so that a row is loaded once or twice and not eleven times: the rings do not fit L1. Values are taken minus 0.5, which leaves variances as
 // they are and halves what rounding costs them; outside the image and the mask a pixel is zero, so -0.5 here.
 
-constexpr int RING = 16;         // rows, at least SPLAT_SSIM_TAPS
+constexpr int STEP = 8;         // rows
+constexpr int RING = 32;         // rows, at least STEP + SPLAT_SSIM_TAPS - 1
 constexpr int REACH = SPLAT_SSIM_TAPS / 2;
-constexpr int EDGE = 16;         // floats before a strip's first column
+constexpr int EDGE = 24;         // floats before a strip's first column; eight of them are used, on a line's boundary
+constexpr int MARGIN = 16;       // floats before the first pixel of a row of the job's planes
 constexpr int STRIP_MAX = 256;   // columns
-constexpr int LINE = STRIP_MAX + 3 * EDGE;
+constexpr int LINE = STRIP_MAX + 80;
 
 struct LossScratch {
-  float x[LINE], y[LINE], weight[RING][LINE];
+  float x[2][LINE], y[2][LINE];  // rows in turn
+  float weight[RING][LINE];
   float means[3][RING][LINE];    // x, x^2, x y along the row
-  float back[3][RING][LINE];     // derivatives along the row
-  float product[3][LINE];
+  float back[3][RING][LINE];     // derivatives along the row, from the strip's first column
+  float product[3][STEP][LINE];
+  float column[3][STEP][LANES];
+};
+
+// One task of one channel.
+struct Strip {
+  const LossJob *job;
+  LossScratch *s;
+  int channel, left, right, top, bottom;
+  double *sums;
 };
 
 // Window along a row: out[j] for j in [from, to) from in[j - 5 .. j + 5].
@@ -23,12 +36,27 @@ INLINE void blur_row(const float *w, const float *in, float *out, int from, int 
     store(out + j, sum);
   }
 }
-// Window down the ring, at row r and column j.
+// Window down the ring at row r and column j.
 INLINE vf blur_column(const float *w, const float (*ring)[LINE], int r, int j) {
   vf sum = load(ring[r & (RING - 1)] + j) * w[REACH];
   for (int k = 1; k <= REACH; k++)
     sum = fma(load(ring[(r - k) & (RING - 1)] + j) + load(ring[(r + k) & (RING - 1)] + j), set1(w[REACH - k]), sum);
   return sum;
+}
+// The same for STEP rows from r on.
+INLINE void blur_down(const float *w, const float (*ring)[LINE], int r, int j, float (*out)[LANES]) {
+  vf in[SPLAT_SSIM_TAPS];
+#pragma GCC unroll 16
+  for (int k = 0; k < SPLAT_SSIM_TAPS - 1; k++) in[k] = load(ring[(r - REACH + k) & (RING - 1)] + j);
+#pragma GCC unroll 16
+  for (int i = 0; i < STEP; i++) {
+    in[(i + 2 * REACH) % SPLAT_SSIM_TAPS] = load(ring[(r + REACH + i) & (RING - 1)] + j);
+    vf sum = in[(i + REACH) % SPLAT_SSIM_TAPS] * w[REACH];
+#pragma GCC unroll 8
+    for (int k = 1; k <= REACH; k++)
+      sum = fma(in[(i + REACH - k) % SPLAT_SSIM_TAPS] + in[(i + REACH + k) % SPLAT_SSIM_TAPS], set1(w[REACH - k]), sum);
+    store(out[i], sum);
+  }
 }
 
 INLINE void fill(float *line, float value) {
@@ -45,25 +73,25 @@ static void target(LossJob *job, int64_t task, void *scratch) {
   const int first = left - EDGE > 0 ? left - EDGE : 0, last = right + EDGE < job->width ? right + EDGE : job->width;
   const int end = EDGE + (right - left);
   for (int r = top - REACH; r < bottom + REACH; r++) {
-    float *y = s->y;
+    float *y = s->y[0], *squares = s->product[0][0];
     fill(y, -0.5f);
     if (r >= 0 && r < job->height) {
       const uint8_t *from = job->target + (int64_t)r * job->width * 3 + channel;
       const uint8_t *mask = job->mask ? job->mask + (int64_t)r * job->width : 0;
       const bool mine = r >= top && r < bottom;
-      uint8_t *bytes = job->y + ((int64_t)channel * job->height + r) * job->stride + EDGE;
+      uint8_t *bytes = job->y + ((int64_t)channel * job->height + r) * job->stride + MARGIN;
       for (int x = first; x < last; x++) {
         const uint8_t value = !mask || mask[x] ? from[3 * (int64_t)x] : 0;
         y[x - left + EDGE] = (float)value * (1.0f / 255) - 0.5f;
         if (mine && x >= left && x < right) bytes[x] = value;
       }
     }
-    for (int j = 0; j < LINE; j += LANES) store(s->product[0] + j, load(y + j) * load(y + j));
+    for (int j = 0; j < LINE; j += LANES) store(squares + j, load(y + j) * load(y + j));
     blur_row(job->window, y, s->means[0][r & (RING - 1)], EDGE, end);
-    blur_row(job->window, s->product[0], s->means[1][r & (RING - 1)], EDGE, end);
+    blur_row(job->window, squares, s->means[1][r & (RING - 1)], EDGE, end);
     const int row = r - REACH;
     if (row < top) continue;
-    const int64_t at = ((int64_t)channel * job->height + row) * job->stride + EDGE + left;
+    const int64_t at = ((int64_t)channel * job->height + row) * job->stride + MARGIN + left;
     for (int j = EDGE; j < end; j += LANES) {
       float mean[LANES] ALIGNED, square[LANES] ALIGNED;
       store(mean, blur_column(job->window, s->means[0], row, j));
@@ -76,9 +104,10 @@ static void target(LossJob *job, int64_t task, void *scratch) {
 }
 
 // Row r of image, target and weight. Columns outside image or mask: -0.5, -0.5, 0.
-INLINE void enter_row(const LossJob *job, LossScratch *s, int channel, int r, int left, int right) {
-  const int slot = r & (RING - 1);
-  float *x = s->x, *y = s->y, *weight = s->weight[slot];
+INLINE void enter_row(const Strip &strip, int r) {
+  const LossJob *job = strip.job;
+  const int channel = strip.channel, left = strip.left, right = strip.right;
+  float *x = strip.s->x[r & 1], *y = strip.s->y[r & 1], *weight = strip.s->weight[r & (RING - 1)];
   if (r < 0 || r >= job->height) {
     fill(x, -0.5f);
     fill(y, -0.5f);
@@ -87,7 +116,7 @@ INLINE void enter_row(const LossJob *job, LossScratch *s, int channel, int r, in
     const int first = left - EDGE > 0 ? left - EDGE : 0, last = right + EDGE < job->width ? right + EDGE : job->width;
     const int begin = first - left + EDGE, end = last - left + EDGE;
     const float *from = job->image + ((int64_t)channel * job->height + r) * job->width + first;
-    const uint8_t *bytes = job->y + ((int64_t)channel * job->height + r) * job->stride + EDGE + first;
+    const uint8_t *bytes = job->y + ((int64_t)channel * job->height + r) * job->stride + MARGIN + first;
     for (int j = 0; j < begin; j += LANES) store(x + j, set1(-0.5f)), store(y + j, set1(-0.5f)), store(weight + j, zero());
     int j = begin;
     for (; j + LANES <= end; j += LANES) {
@@ -107,12 +136,13 @@ INLINE void enter_row(const LossJob *job, LossScratch *s, int channel, int r, in
   }
 }
 
-// Windows along the row just entered: of x, x^2 and x y, squares and products formed on the way.
-INLINE void blur_entered(const LossJob *job, LossScratch *s, int r, int left, int right) {
+// Windows along a row that was entered: of x, x^2 and x y, squares and products formed on the way.
+INLINE void blur_entered(const Strip &strip, int r) {
+  LossScratch *s = strip.s;
   const int slot = r & (RING - 1);
-  const float *w = job->window;
-  for (int j = EDGE - 8; j < EDGE + (right - left) + REACH; j += LANES) {
-    const float *x = s->x + j, *y = s->y + j;
+  const float *w = strip.job->window;
+  for (int j = EDGE - 8; j < EDGE + (strip.right - strip.left) + REACH; j += LANES) {
+    const float *x = s->x[r & 1] + j, *y = s->y[r & 1] + j;
     vf here = load(x), there = load(y);
     vf mean = here * w[REACH], square = here * here * w[REACH], product = here * there * w[REACH];
 #pragma GCC unroll 5
@@ -128,20 +158,35 @@ INLINE void blur_entered(const LossJob *job, LossScratch *s, int r, int left, in
   }
 }
 
-// SSIM of row r and its derivatives; adds to the sums what lies in the strip's own columns.
-INLINE void score_row(const LossJob *job, LossScratch *s, int channel, int r, int left, int right, bool counted, vf *ssim) {
-  const int slot = r & (RING - 1);
-  const int64_t at = ((int64_t)channel * job->height + r) * job->stride + EDGE + left - EDGE;
-  const float *mean_y = job->mean_y + at, *square_y = job->square_y + at, *weight = s->weight[slot];
-  const int end = EDGE + (right - left);
-  const float per_pixel = 1.0f / 3;
-  for (int j = EDGE - 8; j < end + REACH; j += LANES) {
-    vf a = blur_column(job->window, s->means[0], r, j), xx = blur_column(job->window, s->means[1], r, j);
-    vf xy = blur_column(job->window, s->means[2], r, j);
-    __builtin_prefetch(mean_y + j + 2 * job->stride);
-    __builtin_prefetch(square_y + j + 2 * job->stride);
-    vf b = load(mean_y + j), w = load(weight + j);
-    vf mx = a + 0.5f, my = b + 0.5f, vx = fnma(a, a, xx), vy = fnma(b, b, load(square_y + j)), cov = fnma(a, b, xy);
+// Adds the error of some of row r's pixels to the map, which the first channel starts.
+INLINE void map_error(const Strip &strip, int r, int j, vf error) {
+  float part[LANES] ALIGNED;
+  store(part, error);
+  for (int k = 0; k < LANES; k++) {
+    const int column = j + k - EDGE;
+    if (column < 0 || column >= strip.right - strip.left) continue;
+    float *to = strip.job->error_map + (int64_t)r * strip.job->width + strip.left + column;
+    *to = (strip.channel ? *to : 0.0f) + part[k];
+  }
+}
+
+// SSIM of STEP rows and its derivatives, at column j; rows from begin to end count as scored, and adds to the sum what is the strip's own.
+INLINE void score_column(const Strip &strip, int r, int begin, int end, int j) {
+  const LossJob *job = strip.job;
+  LossScratch *s = strip.s;
+  for (int k = 0; k < 3; k++) blur_down(job->window, s->means[k], r, j, s->column[k]);
+  // The last vector may hang over the strip's right edge, the first over its left.
+  const vf at_column = lane_index() + (float)j;
+  const vm own = both(ge(at_column, set1((float)EDGE)), lt(at_column, set1((float)(EDGE + (strip.right - strip.left)))));
+  vf sum = zero();
+  for (int row = begin; row < end; row++) {
+    const int i = row - r;
+    const int64_t at = ((int64_t)strip.channel * job->height + row) * job->stride + MARGIN + strip.left - EDGE + j;
+    __builtin_prefetch(job->mean_y + at + STEP * job->stride);
+    __builtin_prefetch(job->square_y + at + STEP * job->stride);
+    vf a = load(s->column[0][i]), xx = load(s->column[1][i]), xy = load(s->column[2][i]);
+    vf b = load(job->mean_y + at), w = load(s->weight[row & (RING - 1)] + j);
+    vf mx = a + 0.5f, my = b + 0.5f, vx = fnma(a, a, xx), vy = fnma(b, b, load(job->square_y + at)), cov = fnma(a, b, xy);
     vf n1 = mx * my * 2.0f + SPLAT_SSIM_C1, n2 = cov * 2.0f + SPLAT_SSIM_C2;
     vf d1 = mx * mx + my * my + SPLAT_SSIM_C1, d2 = vx + vy + SPLAT_SSIM_C2;
     vf both_inverse = rcp(d1 * d2), scaled = n1 * both_inverse;
@@ -150,96 +195,104 @@ INLINE void score_row(const LossJob *job, LossScratch *s, int channel, int r, in
     vf by_cov = scaled * 2.0f;
     vf by_mx = n2 * both_inverse * 2.0f * fnma(mx * n1, both_inverse * d2, my);
     vf by_a = fnma(b, by_cov, fnma(a * 2.0f, by_vx, by_mx));
-    store(s->product[0] + j, by_a * w);
-    store(s->product[1] + j, by_vx * w);
-    store(s->product[2] + j, by_cov * w);
-    if (counted) {
-      // The last vector may hang over the strip's right edge, the first over its left.
-      vf at_column = lane_index() + (float)j;
-      vf own = keep(both(ge(at_column, set1((float)EDGE)), lt(at_column, set1((float)end))), w);
-      *ssim = fma(score, own, *ssim);
-      if (job->error_map) {
-        float error[LANES] ALIGNED;
-        store(error, (1.0f - score) * w * per_pixel);
-        for (int k = 0; k < LANES; k++) {
-          const int column = j + k;
-          if (column < EDGE || column >= end) continue;
-          float *to = job->error_map + (int64_t)r * job->width + left + column - EDGE;
-          *to = (channel ? *to : 0.0f) + error[k];
-        }
-      }
-    }
+    store(s->product[0][i] + j, by_a * w);
+    store(s->product[1][i] + j, by_vx * w);
+    store(s->product[2][i] + j, by_cov * w);
+    if (row < strip.top || row >= strip.bottom) continue;
+    sum = fma(score, keep(own, w), sum);
+    if (job->error_map) map_error(strip, row, j, (1.0f - score) * w * (1.0f / 3));
   }
+  strip.sums[1] += (double)sum_lanes(sum);
 }
 
-// Values of row r, and its gradient. The difference is formed as 255 x - target, rounded once: its sign, which is L1's gradient, is then exact.
-INLINE void leave_row(const LossJob *job, LossScratch *s, int channel, int r, int left, int right, vf *l1, vf *mse) {
-  const int slot = r & (RING - 1), columns = right - left;
-  const int64_t row = (int64_t)channel * job->height + r;
-  const float *x = job->image + row * job->width + left, *weight = s->weight[slot] + EDGE;
-  const uint8_t *y = job->y + row * job->stride + EDGE + left;
+// Values of rows begin to end, and their gradient, at column j from the strip's first. The difference is formed as 255 x - target, rounded once:
+// its sign, which is L1's gradient, is then exact.
+INLINE void leave_column(const Strip &strip, int r, int begin, int end, int j) {
+  const LossJob *job = strip.job;
+  LossScratch *s = strip.s;
+  const int columns = strip.right - strip.left - j;
+  const size_t bytes = sizeof(float) * (size_t)(columns < LANES ? columns : LANES);
   const float of_l1 = (1.0f - job->ssim_weight) * job->inverse_count, of_ssim = -job->ssim_weight * job->inverse_count;
-  float *to = job->grad_image ? job->grad_image + row * job->width + left : 0;
-  for (int j = 0; j < columns; j += LANES) {
-    const size_t bytes = sizeof(float) * (size_t)(columns - j < LANES ? columns - j : LANES);
+  const vm own = lt(lane_index(), set1((float)columns));
+  if (job->grad_image)
+    for (int k = 0; k < 3; k++) blur_down(job->window, s->back[k], r, j, s->column[k]);
+  vf l1 = zero(), mse = zero();
+  for (int row = begin; row < end; row++) {
+    const int i = row - r;
+    const int64_t line = (int64_t)strip.channel * job->height + row, at = line * job->width + strip.left + j;
     float part[LANES] ALIGNED = {};
-    if (j + LANES > columns) __builtin_memcpy(part, x + j, bytes);
-    vf pixel = j + LANES > columns ? load(part) : load(x + j), level = load_bytes(y + j);
-    vf w = keep(lt(lane_index() + (float)j, set1((float)columns)), load(weight + j));
+    if (columns < LANES) __builtin_memcpy(part, job->image + at, bytes);
+    vf pixel = columns < LANES ? load(part) : load(job->image + at);
+    vf level = load_bytes(job->y + line * job->stride + MARGIN + strip.left + j);
+    vf w = keep(own, load(s->weight[row & (RING - 1)] + EDGE + j));
     vf difference = fma(pixel, set1(255.0f), zero() - level), size = vabs(difference) * (1.0f / 255);
-    *l1 = fma(size, w, *l1);
-    *mse = fma(size * size, w, *mse);
-    if (!to) continue;
-    vf g = blur_column(job->window, s->back[0], r, j + EDGE);
-    g = fma(pixel * 2.0f - 1.0f, blur_column(job->window, s->back[1], r, j + EDGE), g);
-    g = fma(fma(level, set1(1.0f / 255), set1(-0.5f)), blur_column(job->window, s->back[2], r, j + EDGE), g);
+    l1 = fma(size, w, l1);
+    mse = fma(size * size, w, mse);
+    if (!job->grad_image) continue;
+    vf g = fma(pixel * 2.0f - 1.0f, load(s->column[1][i]), load(s->column[0][i]));
+    g = fma(fma(level, set1(1.0f / 255), set1(-0.5f)), load(s->column[2][i]), g);
     vf sign = keep(lt(zero(), difference), set1(of_l1)) - keep(lt(difference, zero()), set1(of_l1));
     g = keep(lt(zero(), w), fma(g, set1(of_ssim), sign));
-    if (j + LANES <= columns) {
-      store(to + j, g);
-    } else {
+    if (columns < LANES) {
       store(part, g);
-      __builtin_memcpy(to + j, part, bytes);
+      __builtin_memcpy(job->grad_image + at, part, bytes);
+    } else {
+      store(job->grad_image + at, g);
     }
   }
+  strip.sums[0] += (double)sum_lanes(l1);
+  strip.sums[2] += (double)sum_lanes(mse);
 }
 
-static void loss_channel(const LossJob *job, LossScratch *s, int channel, int strip, int band, double *sums) {
-  const int left = strip * job->strip, top = band * job->band;
-  const int right = left + job->strip < job->width ? left + job->strip : job->width;
-  const int bottom = top + job->band < job->height ? top + job->band : job->height;
-  const bool with_grad = job->grad_image != 0;
-  const int halo = with_grad ? 2 * REACH : REACH;  // rows of x above and below the band
-  const int lag = halo - REACH;                    // rows of SSIM above and below
-  // A row is used along its length one piece of work after it was written: loads that straddle two stores still under way would stall.
-  for (int r = top - halo; r <= bottom + halo; r++) {
-    const bool entering = r < bottom + halo;
-    if (entering) enter_row(job, s, channel, r, left, right);
-    const int scored = r - 1 - REACH;
-    const bool scoring = scored >= top - lag && scored >= 0 && scored < job->height;
-    vf ssim = zero(), l1 = zero(), mse = zero();
-    if (scoring) score_row(job, s, channel, scored, left, right, scored >= top && scored < bottom, &ssim);
-    if (entering) blur_entered(job, s, r, left, right);
-    for (int k = 0; k < 3 && with_grad; k++) {
-      float *back = s->back[k][scored & (RING - 1)];
-      if (scoring)
-        blur_row(job->window, s->product[k], back, EDGE, EDGE + (right - left));
+// The derivatives of STEP rows along them; those that were not scored have none.
+INLINE void blur_back(const Strip &strip, int r, int begin, int end) {
+  LossScratch *s = strip.s;
+  for (int i = 0; i < STEP; i++)
+    for (int k = 0; k < 3; k++) {
+      float *back = s->back[k][(r + i) & (RING - 1)];
+      if (r + i >= begin && r + i < end)
+        blur_row(strip.job->window, s->product[k][i], back - EDGE, EDGE, EDGE + (strip.right - strip.left));
       else
         fill(back, 0.0f);
     }
-    const int done = r - 1 - halo;
-    if (done >= top) leave_row(job, s, channel, done, left, right, &l1, &mse);
-    sums[0] += (double)sum_lanes(l1);
-    sums[1] += (double)sum_lanes(ssim);
-    sums[2] += (double)sum_lanes(mse);
+}
+
+INLINE int most(int a, int b) { return a > b ? a : b; }
+INLINE int least(int a, int b) { return a < b ? a : b; }
+
+static void loss_channel(const Strip &strip) {
+  const int columns = strip.right - strip.left;
+  const bool with_grad = strip.job->grad_image != 0;
+  // Rows of x and of SSIM above and below the band. Those of x are the same without a gradient: sums then group alike, and are equal to the bit.
+  const int halo = 2 * REACH, lag = with_grad ? REACH : 0;
+  for (int r = strip.top - halo; r - halo < strip.bottom; r += STEP) {
+    // A row is used along its length when the next one is written: loads that straddle two stores still under way would stall.
+    const int entered = least(r + STEP, strip.bottom + halo);
+    for (int row = r; row <= entered && r < entered; row++) {
+      if (row < entered) enter_row(strip, row);
+      if (row > r) blur_entered(strip, row - 1);
+    }
+    const int scored = r - REACH, left = r - halo;
+    const int score_from = most(most(scored, strip.top - lag), 0);
+    const int score_to = least(least(scored + STEP, strip.bottom + lag), strip.job->height);
+    if (score_from < score_to)
+      for (int j = EDGE - 8; j < EDGE + columns + REACH; j += LANES) score_column(strip, scored, score_from, score_to, j);
+    if (with_grad) blur_back(strip, scored, score_from, score_to);
+    const int leave_from = most(left, strip.top), leave_to = least(left + STEP, strip.bottom);
+    if (leave_from < leave_to)
+      for (int j = 0; j < columns; j += LANES) leave_column(strip, left, leave_from, leave_to, j);
   }
 }
 
 static void loss(LossJob *job, int64_t task, void *scratch) {
-  LossScratch *s = (LossScratch *)scratch;
   const int groups = 3 / job->channels_per_task;
-  const int group = (int)(task % groups), strip = (int)(task / groups % job->n_strips), band = (int)(task / groups / job->n_strips);
-  double *sums = job->sums[task];
-  sums[0] = sums[1] = sums[2] = 0.0;
-  for (int c = 0; c < job->channels_per_task; c++) loss_channel(job, s, group * job->channels_per_task + c, strip, band, sums);
+  const int group = (int)(task % groups), column = (int)(task / groups % job->n_strips), band = (int)(task / groups / job->n_strips);
+  Strip strip = {job, (LossScratch *)scratch, 0, column * job->strip, 0, band * job->band, 0, job->sums[task]};
+  strip.right = least(strip.left + job->strip, job->width);
+  strip.bottom = least(strip.top + job->band, job->height);
+  for (int k = 0; k < 3; k++) strip.sums[k] = 0.0;
+  for (int c = 0; c < job->channels_per_task; c++) {
+    strip.channel = group * job->channels_per_task + c;
+    loss_channel(strip);
+  }
 }

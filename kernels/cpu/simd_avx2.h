@@ -46,12 +46,15 @@ INLINE vf exp2_scale(vf poly, vf x) {
   vi e = (to_int(vfloor(x)) + 127) << 23;
   return poly * (vf)e;
 }
+// The polynomial of simd.h about the middle of its range: rounding to the nearest whole number by adding a large one is the cheapest here, and leaves
+// that number in the sum's low bits.
 INLINE vf alpha_from_log2(vf e) {
+  const vf large = set1(12582912.0f);  // 1.5 * 2^23
   vm k = ge(e, set1(ALPHA_CUT_LOG2));
-  vf n = vfloor(e), f = e - n;
-  vf p = fma(fma(fma(fma(set1(EXP2_4), f, set1(EXP2_3)), f, set1(EXP2_2)), f, set1(EXP2_1)), f, set1(EXP2_0));
-  // p is in [1, 2) and the exponent in -8..-1 wherever the cut keeps it: add it to the bits.
-  return keep(k, (vf)((vi)p + (to_int(n) << 23)));
+  vf n = e + large, f = e - (n - large);
+  vf p = fma(fma(fma(fma(set1(0.0095700815f), f, set1(0.0559178587f)), f, set1(0.2402474532f)), f, set1(0.6931218150f)), f, set1(0.9999992613f));
+  // p is in [0.7, 1.5) and the exponent in -8..0 wherever the cut keeps it: add it to the bits.
+  return keep(k, (vf)((vi)p + ((vi)n << 23)));
 }
 INLINE vf load_bytes(const uint8_t *p) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p))); }
 INLINE void store_bytes(uint8_t *p, vi v) {
@@ -118,7 +121,8 @@ INLINE vf load_block(const float *p, int64_t stride, int part) {
   const float *q = p + 2 * part * stride;
   return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(q)), _mm_loadu_ps(q + stride), 1);
 }
-// Eight at a time whether there are so many or not: a word holds four or five on average, and guessing where it ends costs more. Writes up to 72 bytes.
+// Eight at a time whether there are so many or not: a word holds four or five on average, and guessing where it ends costs more. Writes up to
+// 72 bytes.
 INLINE int list_bits(uint64_t word, int base, uint8_t *out) {
   const int count = __builtin_popcountll(word);
   do {
