@@ -19,7 +19,7 @@ from engine.train.trial import FLAGS, SH_REST, LevelCost, Seconds, Take, Trial, 
 from engine.train.watch import Setup
 
 TRUST = 0.05  # of the whole: what the forecast weighs against what was observed so far
-LONG_RUN = 1000  # steps; shorter ones are foreseen more coarsely
+LONG_RUN = 500  # steps; shorter ones are foreseen more coarsely
 PNG_S_PER_PIXEL = 1.0e-7  # a photo and its render, to look at
 PREVIEW_S = 0.05
 CHECKPOINT_BYTES = 3 * 256 + 8  # a gaussian: row, two moments, counters
@@ -108,13 +108,13 @@ def foresee(setup: Setup, saved: Checkpoint, take: Take) -> Forecast:
 def trial_of(setup: Setup, n_steps: int, take: Take) -> Trial:
     """Return how much to try: little where there is little to foresee."""
     n_photos = len(setup.split.train)
-    n_tried, n_repeats = (min(3, n_photos), 2) if n_steps >= LONG_RUN else (1, 1)
+    n_tried = min(3, n_photos) if n_steps >= LONG_RUN else 1
     photos = [index * n_photos // n_tried for index in range(n_tried)]
 
     def tell() -> None:
         setup.on_event(Progress("train", 0.0, "timing a few steps on this machine"))
 
-    return Trial(photos, n_repeats, setup.recipe, setup.photos.pixels, take, tell)
+    return Trial(photos, setup.recipe, setup.photos.pixels, take, tell)
 
 
 def course_of(setup: Setup, saved: Checkpoint) -> Schedule:

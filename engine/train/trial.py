@@ -23,6 +23,7 @@ Seconds = npt.NDArray[np.float64]  # [2]: by the wall's clock and by the CPU's (
 Read = Callable[[int, int], object]  # index of the photo, level
 Take = Callable[[TrainState, int, StepPlan], object]  # state, index of the photo, plan
 
+N_REPEATS = 2  # the least of them counts, so that what else the machine does is left out: once is off by half on a busy one
 SH_REST = "step_sh_rest"
 FLAGS = (*(spec.name for spec in fields(StepPlan) if spec.type is bool), SH_REST)
 LAST = ("refine", "reset")  # tried after the others: they change the rows
@@ -62,10 +63,9 @@ def _between(counts: npt.NDArray[np.int64], tried: dict[int, Seconds]) -> npt.ND
 
 @dataclass(frozen=True)
 class Trial:
-    """How to try: on which photos (what a pixel costs differs from view to view), how often, how gaussians split, what takes a step."""
+    """How to try: on which photos (what a pixel costs differs from view to view), how gaussians split, what takes a step."""
 
     photos: list[int]
-    n_repeats: int  # the least of them counts, so that what else the machine does is left out
     recipe: Recipe
     read: Read
     take: Take
@@ -73,7 +73,7 @@ class Trial:
 
     def least(self, state: TrainState, index: int, planned: StepPlan) -> Seconds:
         """Return the least time of a step by each clock."""
-        least: Seconds = np.min([timed(self.take, state, index, planned) for _ in range(self.n_repeats)], axis=0)
+        least: Seconds = np.min([timed(self.take, state, index, planned) for _ in range(N_REPEATS)], axis=0)
         return least
 
 
