@@ -1,14 +1,13 @@
-"""Where features may be looked for: not in what a mask hides, nor in or at the rim of what is cut out."""
+"""Where features may be looked for: not in what a mask hides, nor outside of what is cut out."""
 
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from engine.sfm.context import Photo
 
-# Pixels at the rim of a cut-out: a feature there describes the black behind as much as the object, and moves with the view.
-_RIM_PX = 2
+# Features at the rim stay: without a rim of 2 px two of the 100 photos of lego found no place.
 _COVERED = 128  # of 255
 
 
@@ -32,8 +31,7 @@ def _allowed(photo: Photo, masks: Path, alpha: Path) -> Image.Image | None:
     if cover is None:
         return mask
     covered = cover.point([255 if level >= _COVERED else 0 for level in range(256)])
-    inside = covered.filter(ImageFilter.MinFilter(2 * _RIM_PX + 1))
-    return inside if mask is None else Image.fromarray(np.minimum(np.asarray(inside), np.asarray(mask)))
+    return covered if mask is None else Image.fromarray(np.minimum(np.asarray(covered), np.asarray(mask)))
 
 
 def _read(path: Path) -> Image.Image | None:

@@ -143,7 +143,7 @@ def test_a_camera_is_brought_to_the_size_of_the_photo() -> None:
     assert list(camera.params) == pytest.approx([400.0, 405.0, 200.0, 150.0, 0.1, 0.0, 0.0, 0.0])
 
 
-def test_features_stay_off_the_rim_of_a_cut_out_and_out_of_its_mask(tmp_path: Path) -> None:
+def test_features_stay_within_a_cut_out_and_out_of_its_mask(tmp_path: Path) -> None:
     masks, alpha = tmp_path / "masks", tmp_path / "alpha"
     for folder in (masks, alpha):
         folder.mkdir()
@@ -160,6 +160,6 @@ def test_features_stay_off_the_rim_of_a_cut_out_and_out_of_its_mask(tmp_path: Pa
     assert (np.asarray(Image.open(written / "b.jpg.png")) == 255).all()
     allowed = np.asarray(Image.open(written / "a.png.png")) > 0
     expected = np.zeros((100, 100), bool)
-    expected[22:78, 50:78] = True
+    expected[20:80, 50:80] = True
     assert (allowed == expected).all()
     assert write_feature_masks(photos[1:], masks, alpha, tmp_path / "none") is None
