@@ -69,6 +69,7 @@ ADC = Recipe(
     sh_rest_share=0.05,
     sh_rest_every=1,
     sh_speed=10.0,
+    floor_px=0.0,
     levels=(),
     init_opacity=0.1,
     init_scale=1.0,
