@@ -186,9 +186,10 @@ class Mapper:
         if how == "narrow":
             # Photos from nearly one direction: no pair sees its points at 16°. Adjusting to the last digit each time gains nothing.
             options.mapper.init_min_tri_angle = _NARROW_DEG
-            options.ba_global_frames_ratio = options.ba_global_points_ratio = 1.3
-            options.ba_global_max_refinements = 2
-            options.ba_global_function_tolerance = 1e-5
+            options.ba_global_frames_ratio = options.ba_global_points_ratio = 1.5
+            options.ba_global_max_refinements = 1
+            options.ba_global_function_tolerance = options.ba_local_function_tolerance = 1e-4
+            options.ba_global_max_num_iterations, options.ba_local_max_num_iterations = 15, 10
         if how == "relaxed":
             options.min_num_matches = 10
             options.mapper.init_min_tri_angle = _NARROW_DEG
