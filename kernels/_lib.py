@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 ISAS = {"auto": 0, "generic": 1, "avx2": 2, "avx512": 3}
 PROFILE_SIMULATE = 2
 STAGES = ("project", "sort", "bin", "forward", "loss", "target", "backward", "gradient", "contribution")
@@ -46,7 +46,15 @@ class ContextInfo(Struct):
         ("isa", c_int32),
         ("workspace_bytes", c_uint64),
         ("name", c_char * 64),
+        ("on_card", c_int32),
+        ("reserved", c_int32),
     )
+
+
+class StreamArgs(Struct):
+    """SplatStreamArgs."""
+
+    _fields_ = (("struct_size", c_uint32), ("waits", c_int32), ("stream", c_void_p))
 
 
 class Camera(ctypes.Structure):
@@ -175,6 +183,7 @@ class Profile(Struct):
 
 _CALLS = {
     "splat_context_info": ContextInfo,
+    "splat_context_stream": StreamArgs,
     "splat_context_profile": Profile,
     "splat_forward": ForwardArgs,
     "splat_loss": LossArgs,
@@ -216,6 +225,8 @@ def load(device: str) -> ctypes.CDLL:
 def _load(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     for name, struct in _CALLS.items():
+        if not hasattr(library, name):
+            raise LibraryMissingError(f"{library._name} is older than this Python code: it has no {name}. Run: make setup")
         getattr(library, name).argtypes = (c_void_p, POINTER(struct))
     library.splat_context_create.argtypes = (POINTER(ContextOptions), POINTER(c_void_p))
     library.splat_context_destroy.argtypes = (c_void_p,)

@@ -1,13 +1,13 @@
 #include "context.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
 #include <algorithm>
 
+#include "../common/setup.h"
 #include "finite.h"
 #include "knn.h"
 #include "match.h"
@@ -56,33 +56,17 @@ class Meter {
   double wall_ = 0.0, own_ = 0.0;
 };
 
-const char *column_name(int column) {
-  static const char *const names[14] = {"mean x",  "mean y", "mean z", "log_scale x",   "log_scale y", "log_scale z", "quat w",
-                                        "quat x", "quat y", "quat z", "opacity_logit", "sh 0 red",    "sh 0 green",  "sh 0 blue"};
-  if (column < 14) return names[column];
-  return column < 32 ? "sh rest, red" : column < 48 ? "sh rest, green" : "sh rest, blue";
-}
-
-bool is_used(int column) { return column < 14 || (column >= 16 && column % 16 != 15); }
-
 int64_t quotient_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 
-void refuse(int status, const char *format, ...) {
-  Refusal r;
-  r.status = status;
-  va_list list;
-  va_start(list, format);
-  vsnprintf(r.text, sizeof r.text, format, list);
-  va_end(list);
-  throw r;
-}
-
-Context::Context(int n_threads, const IsaTable *table, int isa) : pool_(n_threads), table_(table), isa_(isa) {
+Context::Context(const SplatContextOptions &options)
+    : pool_(options.n_threads ? options.n_threads : usable_cores()), table_(find_isa(options.isa, &isa_)) {
+  if (!table_)
+    refuse(SPLAT_UNSUPPORTED, "this machine or this build has no %s", options.isa == SPLAT_ISA_AVX512 ? "AVX-512 (Ice Lake level)" : "AVX2");
   frame_.grow = grow;
   frame_.owner = this;
-  scratch_.reserve(SCRATCH_BYTES * static_cast<size_t>(n_threads));
+  scratch_.reserve(SCRATCH_BYTES * static_cast<size_t>(pool_.n_threads()));
 }
 
 void Context::run(SplatStage stage, FramePass pass, int64_t n) {
@@ -141,13 +125,7 @@ void Context::check_rows_finite(int64_t n) const {
     break;
   }
   if (row == n) return;
-  for (int column = 0; column < SPLAT_ROW; column++) {
-    const float value = frame_.params[SPLAT_ROW * row + column];
-    if (is_used(column) && !isfinite(value))
-      refuse(SPLAT_NON_FINITE, "params row %lld, column %d (%s) is %f; every parameter must be finite", static_cast<long long>(row), column,
-             column_name(column), static_cast<double>(value));
-  }
-  refuse(SPLAT_NON_FINITE, "params row %lld: its finite values overflow when they are evaluated", static_cast<long long>(row));
+  refuse_row(row, frame_.params + SPLAT_ROW * row);
 }
 
 // Shares the chunks out, each part with its own instances and its own count of every tile's.
@@ -212,8 +190,7 @@ void Context::forward(SplatForwardArgs &args) {
   f.n = args.n;
   f.params = args.params;
   f.camera = args.camera;
-  const float *w = args.camera.cam_from_world;
-  for (int i = 0; i < 3; i++) f.camera_position[i] = -(w[i] * w[3] + w[4 + i] * w[7] + w[8 + i] * w[11]);
+  set_camera_position(args.camera, f.camera_position);
   for (int i = 0; i < 3; i++) f.background[i] = args.background[i];
   f.dilation = args.dilation;
   f.degree = args.sh_degree;
@@ -313,20 +290,7 @@ void Context::backward_adam(const SplatBackwardAdamArgs &args) {
   Adam &a = f.adam;
   a = Adam{};
   a.moment1 = args.moment1, a.moment2 = args.moment2, a.last_step = args.last_step;
-  const float lr[16] = {args.lr_means, args.lr_means, args.lr_means,   args.lr_log_scales, args.lr_log_scales, args.lr_log_scales,
-                        args.lr_quats, args.lr_quats, args.lr_quats,   args.lr_quats,      args.lr_opacity,    args.lr_sh_dc,
-                        args.lr_sh_dc, args.lr_sh_dc, 0.0f,            0.0f};
-  memcpy(a.lr, lr, sizeof lr);
-  a.lr_rest = args.lr_sh_rest;
-  a.beta1 = args.beta1, a.beta2 = args.beta2, a.eps = args.eps;
-  a.log2_beta1 = log2f(std::max(args.beta1, 1e-30f));
-  a.log2_beta2 = log2f(std::max(args.beta2, 1e-30f));
-  const double t = args.step;
-  a.step_scale = static_cast<float>(1.0 / (1.0 - pow(static_cast<double>(args.beta1), t)));
-  a.root_scale = static_cast<float>(1.0 / sqrt(1.0 - pow(static_cast<double>(args.beta2), t)));
-  a.opacity_reg = args.opacity_reg, a.scale_reg = args.scale_reg;
-  a.step = args.step;
-  a.with_rest = args.step_sh_rest;
+  set_rates(args, a);
   spread();
   is_stepped_ = true;
   run(SPLAT_STAGE_GRADIENT, table_->gradient, f.n_chunks);
@@ -365,12 +329,7 @@ void Context::loss(SplatLossArgs &args) {
   job.n_bands = static_cast<int32_t>(quotient_up(args.height, job.band));
   job.channels_per_task = args.error_map ? 3 : 1;
   job.stride = quotient_up(args.width, 16) * 16 + 64;
-  double total = 0.0, taps[SPLAT_SSIM_TAPS];
-  for (int i = 0; i < SPLAT_SSIM_TAPS; i++) {
-    const double d = i - SPLAT_SSIM_TAPS / 2;
-    total += taps[i] = exp(-d * d / (2 * SPLAT_SSIM_SIGMA * SPLAT_SSIM_SIGMA));
-  }
-  for (int i = 0; i < SPLAT_SSIM_TAPS; i++) job.window[i] = static_cast<float>(taps[i] / total);
+  set_ssim_window(job.window);
 
   Targets::Planes &planes = targets_.find(args.target_key, args.width, args.height, args.mask != nullptr);
   const int64_t cells = 3 * int64_t(args.height) * job.stride + 64;
@@ -418,6 +377,10 @@ void Context::profile(SplatProfile &out) {
   profile_.enable = enable;
 }
 
+void Context::set_stream(const SplatStreamArgs &args) {
+  if (args.stream || !args.waits) refuse(SPLAT_UNSUPPORTED, "the CPU has no streams: every call returns when its work is done");
+}
+
 double Context::calibrate() const {
   double best = 0.0;
   for (int i = 0; i < 5; i++) {
@@ -438,6 +401,7 @@ void Context::info(SplatContextInfo &out) const {
     bytes += b->size();
   for (const auto &b : part_items_) bytes += b->size();
   out.workspace_bytes = bytes;
+  out.on_card = 0;
   snprintf(out.name, sizeof out.name, "%s", table_->name);
 }
 

@@ -3,6 +3,7 @@
 #include <memory>
 #include <vector>
 
+#include "../common/refusal.h"
 #include "dispatch.h"
 #include "memory.h"
 #include "pool.h"
@@ -11,16 +12,9 @@
 
 namespace splat {
 
-// A refusal with its reason; becomes a status and splat_last_error() at the C boundary.
-struct Refusal {
-  int status;
-  char text[256];
-};
-[[noreturn]] void refuse(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
 class Context {
  public:
-  Context(int n_threads, const IsaTable *table, int isa);
+  explicit Context(const SplatContextOptions &options);
 
   void forward(SplatForwardArgs &args);
   void loss(SplatLossArgs &args);
@@ -30,6 +24,7 @@ class Context {
   void knn(const SplatKnnArgs &args);
   void match(const SplatMatchArgs &args);
   void profile(SplatProfile &out);
+  void set_stream(const SplatStreamArgs &args);
   double calibrate() const;
   void info(SplatContextInfo &out) const;
 

@@ -6,8 +6,6 @@
 #include <algorithm>
 #include <atomic>
 
-#include "context.h"
-
 namespace splat {
 namespace {
 
@@ -41,18 +39,14 @@ void look(void *shared, int64_t piece, int) {
 }  // namespace
 
 void check_finite(Pool &pool, const char *name, const float *values, Shape shape) {
-  const int64_t n = std::max<int64_t>(shape.planes, 1) * shape.rows * shape.columns, pieces = (n + PIECE - 1) / PIECE;
+  const int64_t n = shape.size(), pieces = (n + PIECE - 1) / PIECE;
   if (!values || !n) return;
   Search search{values, n, {pieces}};
   pool.run(pieces, look, &search);
   if (search.first == pieces) return;
   int64_t at = search.first * PIECE;
   while (isfinite(values[at])) at++;
-  const long long row = at / shape.columns % shape.rows, column = at % shape.columns;
-  const double value = static_cast<double>(values[at]);
-  if (!shape.planes) refuse(SPLAT_NON_FINITE, "%s row %lld, column %lld is %f; every value must be finite", name, row, column, value);
-  refuse(SPLAT_NON_FINITE, "%s channel %lld, row %lld, column %lld is %f; every value must be finite", name,
-         static_cast<long long>(at / shape.columns / shape.rows), row, column, value);
+  refuse_value(name, shape, at, values[at]);
 }
 
 }  // namespace splat

@@ -3,12 +3,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-namespace splat {
+#include "../common/refusal.h"
 
-// Thrown by Buffer when the machine has no more; becomes SPLAT_OUT_OF_MEMORY at the C boundary.
-struct OutOfMemory {
-  size_t bytes;
-};
+namespace splat {
 
 class Buffer {
  public:

@@ -90,6 +90,7 @@ STRUCTS = [
     _lib.KnnArgs,
     MatchArgs,
     _lib.Profile,
+    _lib.StreamArgs,
 ]
 
 

@@ -29,7 +29,7 @@
 extern "C" {
 #endif
 
-#define SPLAT_ABI_VERSION 1
+#define SPLAT_ABI_VERSION 2
 #define SPLAT_ROW 64                  /* floats per gaussian row */
 #define SPLAT_DENSITY 4               /* floats per gaussian of density statistics */
 
@@ -59,8 +59,20 @@ typedef struct SplatContextInfo {
   int32_t n_threads;
   int32_t isa;
   uint64_t workspace_bytes;           /* held now */
-  char name[64];                      /* "avx512", "avx2", "generic", or the card */
+  char name[64];                      /* "avx512", "avx2", "generic", "neon", or the card */
+  int32_t on_card;                    /* 1: pointers are to a card's memory */
+  int32_t reserved;
 } SplatContextInfo;
+
+/* Where and when a CUDA context works. waits = 1 (as created): a call returns when its work is done, with its own results and errors.
+ * waits = 0: calls only queue work on the stream and return. Counts and losses are then those of the frame before, and so are errors: a step
+ * whose parameters or gradient were not finite, or whose instances outgrew their room, changes nothing, and the next forward says so or makes
+ * room. The CPU has no streams and always waits. */
+typedef struct SplatStreamArgs {
+  uint32_t struct_size;
+  int32_t waits;
+  void *stream;                       /* cudaStream_t, or NULL */
+} SplatStreamArgs;
 
 typedef struct SplatCamera {
   float cam_from_world[12];           /* row-major 3x4 */
@@ -196,6 +208,7 @@ SPLAT_API int splat_context_create(const SplatContextOptions *options, SplatCont
 SPLAT_API void splat_context_destroy(SplatContext *context);
 SPLAT_API int splat_context_info(SplatContext *context, SplatContextInfo *info);
 SPLAT_API const char *splat_last_error(void);
+SPLAT_API int splat_context_stream(SplatContext *context, const SplatStreamArgs *args);
 SPLAT_API int splat_context_profile(SplatContext *context, SplatProfile *profile);
 /* Floating-point operations a second of one core in a loop of independent FMAs (CPU clock): the yardstick of every benchmark. */
 SPLAT_API int splat_calibrate(SplatContext *context, double *flops_per_s);
