@@ -10,7 +10,7 @@ from engine.train.views import TrainingPhoto
 # moment. Measured at 100 and 400 thousand gaussians: 2,224 and 2,085 in all (tests/engine/train/test_budget.py).
 BYTES_PER_GAUSSIAN = 2_400
 SHARE_OF_MEMORY = 0.6  # the rest is for photos, previews and whatever else the machine does
-PIXELS_PER_GAUSSIAN = 20.0  # of all photos together; with fewer, gaussians learn the noise of single photos
+PIXELS_PER_GAUSSIAN = 20.0  # of all photos together; twice the gaussians gained nothing from there on (two of three small sets)
 FEWEST = 1_000
 UNLIMITED = 1 << 62
 MOST_STEPS = 3.0  # times what was asked for

@@ -47,7 +47,7 @@ class Recipe:
     split_shrink: float = 0.6  # of the longest standard deviation; 0.8² + 0.6² = 1 keeps the variance along the axis
     split_opacity: float = 0.5**0.5  # a half gets 1 - (1 - o)^this
     opacity_decay: float = 0.0  # taken off every opacity at a refinement, falling to nothing over the run
-    opacity_reg: float = 0.0  # of the mean opacity (3DGS-MCMC has 0.01: here it cost 0.1 dB)
+    opacity_reg: float = 0.0  # of the mean opacity (3DGS-MCMC has 0.01: here it cost 0.1 to 0.2 dB)
     scale_reg: float = 0.0  # of the mean scale, in units of the camera extent (likewise)
     reg_until: float = 0.85
     noise_until: float = 0.9
