@@ -93,4 +93,5 @@ def growth_target(share: float, options: TrainOptions, recipe: Recipe, n_start: 
     if n_start >= options.max_gaussians or share < recipe.refine_from:
         return min(n_start, options.max_gaussians)
     done = min(1.0, (share - recipe.refine_from) / (recipe.grow_until - recipe.refine_from))
-    return round(n_start * (options.max_gaussians / max(1, n_start)) ** done)
+    factor: float = (options.max_gaussians / max(1, n_start)) ** done
+    return round(n_start * factor)
