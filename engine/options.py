@@ -158,7 +158,7 @@ PRESETS: dict[str, RunOptions] = {
     "draft": RunOptions("draft", train=TrainOptions(min_visits=MIN_VISITS)),
     "standard": RunOptions(
         "standard",
-        train=TrainOptions(steps=10_000, min_visits=MIN_VISITS, max_gaussians=300_000, max_side=960, sh_degree=3),
+        train=TrainOptions(steps=7_000, min_visits=MIN_VISITS, max_gaussians=200_000, max_side=800, sh_degree=3),
     ),
     "high": RunOptions(
         "high",
