@@ -63,6 +63,37 @@ INLINE void start_pixels(const Frame *f, int tile_x, int tile_y, const float *st
   }
 }
 
+struct Splat {  // an entry in every lane
+  vf l11, l21, u0, l22, v0, lo, r, g, b;
+};
+
+// One gaussian in one vector of a block's pixels.
+INLINE void back(const Splat &e, BlockPixels *here, int at, vf *sum) {
+  vf px = load(here->px + at), py = load(here->py + at);
+  vf u = fma(e.l11, px, fma(e.l21, py, e.u0)), v = fma(e.l22, py, e.v0), log2 = fnma(u, u, fnma(v, v, e.lo)), alpha;
+  alphas_from_log2<1>(&log2, &alpha);
+  vf t = load(here->t + at), before = load(here->p + at);
+  vf gr = load(here->grad[0] + at), gg = load(here->grad[1] + at), gb = load(here->grad[2] + at);
+  vf w = alpha * t;
+  vf cg = fma(e.r, gr, fma(e.g, gg, e.b * gb));
+  vf p = fnma(w, cg, before);
+  t = fnma(alpha, t, t);
+  // alpha * dloss/dalpha = w cg - P alpha / (1 - alpha), two operations shorter
+  vf h = fnma(p, rcp(1.0f - alpha), before);
+  store(here->t + at, t);
+  store(here->p + at, p);
+  vf hu = h * u, hv = h * v;
+  sum[0] = sum[0] + h;
+  sum[1] = sum[1] + hu;
+  sum[2] = sum[2] + hv;
+  sum[3] = fma(hu, u, sum[3]);
+  sum[4] = fma(hu, v, sum[4]);
+  sum[5] = fma(hv, v, sum[5]);
+  sum[6] = fma(w, gr, sum[6]);
+  sum[7] = fma(w, gg, sum[7]);
+  sum[8] = fma(w, gb, sum[8]);
+}
+
 static void backward(Frame *f, int64_t tile, void *scratch) {
   BackwardScratch *s = (BackwardScratch *)scratch;
   const int tile_x = (int)(tile % f->tiles_x), tile_y = (int)(tile / f->tiles_x);
@@ -88,37 +119,12 @@ static void backward(Frame *f, int64_t tile, void *scratch) {
     }
     Entry e;
     load_entry(f->records[f->list[at]], mid_x, mid_y, &e);
-    const vf l11 = set1(e.l11), l21 = set1(e.l21), u0 = set1(e.u0), l22 = set1(e.l22), v0 = set1(e.v0), lo = set1(e.lo);
-    const vf red = set1(e.r), green = set1(e.g), blue = set1(e.b);
+    const Splat splat = {set1(e.l11), set1(e.l21), set1(e.u0), set1(e.l22), set1(e.v0), set1(e.lo), set1(e.r), set1(e.g), set1(e.b)};
     vf sum[9];
     for (int k = 0; k < 9; k++) sum[k] = zero();
     for (int q = 0; q < PARTS; q++)
-      for (uint64_t m = blocks & running[q]; m; m &= m - 1) {
-        BlockPixels *here = s->block + __builtin_ctzll(m);
-        vf px = load(here->px + q * LANES), py = load(here->py + q * LANES);
-        vf u = fma(l11, px, fma(l21, py, u0)), v = fma(l22, py, v0);
-        vf alpha = alpha_from_log2(fnma(u, u, fnma(v, v, lo)));
-        vf t = load(here->t + q * LANES), p = load(here->p + q * LANES);
-        vf gr = load(here->grad[0] + q * LANES), gg = load(here->grad[1] + q * LANES), gb = load(here->grad[2] + q * LANES);
-        vf w = alpha * t;
-        vf cg = fma(red, gr, fma(green, gg, blue * gb));
-        p = fnma(w, cg, p);
-        t = fnma(alpha, t, t);
-        vf h = fnma(p, alpha * rcp(1.0f - alpha), w * cg);  // alpha * dloss/dalpha
-        store(here->t + q * LANES, t);
-        store(here->p + q * LANES, p);
-        vf hu = h * u, hv = h * v;
-        sum[0] = sum[0] + h;
-        sum[1] = sum[1] + hu;
-        sum[2] = sum[2] + hv;
-        sum[3] = fma(hu, u, sum[3]);
-        sum[4] = fma(hu, v, sum[4]);
-        sum[5] = fma(hv, v, sum[5]);
-        sum[6] = fma(w, gr, sum[6]);
-        sum[7] = fma(w, gg, sum[7]);
-        sum[8] = fma(w, gb, sum[8]);
-      }
-    store_sums9(slot, sum);
+      for (uint64_t m = blocks & running[q]; m; m &= m - 1) back(splat, s->block + __builtin_ctzll(m), q * LANES, sum);
+    store_sums(slot, sum);
   }
   stream_fence();
 }

@@ -39,7 +39,8 @@ static void contribution(Frame *f, int64_t tile, void *scratch) {
         BlockPixels *to = s->block + __builtin_ctzll(m);
         vf px = load(to->px + o), py = load(to->py + o), t = load(to->t + o);
         vf u = fma(set1(e.l11), px, fma(set1(e.l21), py, set1(e.u0))), v = fma(set1(e.l22), py, set1(e.v0));
-        vf alpha = alpha_from_log2(fnma(u, u, fnma(v, v, set1(e.lo))));
+        vf log2 = fnma(u, u, fnma(v, v, set1(e.lo))), alpha;
+        alphas_from_log2<1>(&log2, &alpha);
         vf w = alpha * t;
         store(to->t + o, fnma(alpha, t, t));
         sum = fma(w, load(to->p + o), sum);

@@ -82,15 +82,25 @@ INLINE vf start_transmittance(const Frame *f, int tile_x, int tile_y, vf px, vf 
   return keep(both(lt(px, set1(right)), lt(py, set1(bottom))), set1(1.0f));
 }
 
-INLINE void blend(const Entry *e, vf px, vf py, vf *t, vf *r, vf *g, vf *b) {
-  vf u = fma(set1(e->l11), px, fma(set1(e->l21), py, set1(e->u0)));
-  vf v = fma(set1(e->l22), py, set1(e->v0));
-  vf alpha = alpha_from_log2(fnma(u, u, fnma(v, v, set1(e->lo))));
-  vf w = alpha * *t;
-  *t = fnma(alpha, *t, *t);  // one operation after another pair's, not two: this is the loop's only chain
-  *r = fma(w, set1(e->r), *r);
-  *g = fma(w, set1(e->g), *g);
-  *b = fma(w, set1(e->b), *b);
+// N entries on one vector of pixels, side by side as far as they do not depend on one another.
+template <int N>
+INLINE void blend(const Entry *entries, const uint8_t *indices, vf px, vf py, vf *t, vf *r, vf *g, vf *b) {
+  const Entry *e[N];
+  vf u[N], v[N], alpha[N];
+  for (int k = 0; k < N; k++) e[k] = entries + indices[k];
+  for (int k = 0; k < N; k++) u[k] = fma(set1(e[k]->l21), py, set1(e[k]->u0));
+  for (int k = 0; k < N; k++) v[k] = fma(set1(e[k]->l22), py, set1(e[k]->v0));
+  for (int k = 0; k < N; k++) u[k] = fma(set1(e[k]->l11), px, u[k]);
+  for (int k = 0; k < N; k++) v[k] = fnma(v[k], v[k], set1(e[k]->lo));
+  for (int k = 0; k < N; k++) u[k] = fnma(u[k], u[k], v[k]);
+  alphas_from_log2<N>(u, alpha);
+  for (int k = 0; k < N; k++) {
+    vf w = alpha[k] * *t;
+    *t = fnma(alpha[k], *t, *t);  // one operation after another pair's, not two: this is the loop's only chain
+    *r = fma(w, set1(e[k]->r), *r);
+    *g = fma(w, set1(e[k]->g), *g);
+    *b = fma(w, set1(e[k]->b), *b);
+  }
 }
 
 static void forward(Frame *f, int64_t tile, void *scratch) {
@@ -136,7 +146,7 @@ static void forward(Frame *f, int64_t tile, void *scratch) {
         block_pixels(b, q, &px, &py);
         int i = 0;
         for (; i + 4 <= n; i += 4) {
-          for (int k = 0; k < 4; k++) blend(s->entry + s->indices[i + k], px, py, &t, &red, &green, &blue);
+          for (int k = 0; k < 4; k += ABREAST) blend<ABREAST>(s->entry, s->indices + i + k, px, py, &t, &red, &green, &blue);
           if (!bits(ge(t, set1(SPLAT_STOP)))) {
             stops[b * PARTS + q] = s->places[s->indices[i + 3]] + 1;
             running[q] &= ~(1ull << b);
@@ -144,7 +154,7 @@ static void forward(Frame *f, int64_t tile, void *scratch) {
             break;
           }
         }
-        for (; i < n; i++) blend(s->entry + s->indices[i], px, py, &t, &red, &green, &blue);
+        for (; i < n; i++) blend<1>(s->entry, s->indices + i, px, py, &t, &red, &green, &blue);
         store(mine, t);
         store(mine + TILE_PIXELS, red);
         store(mine + 2 * TILE_PIXELS, green);

@@ -56,11 +56,17 @@ INLINE const float *sum_slots(const float *slot, int count, float *out) {
   return slot + 16 * count;
 }
 
+// Nine sums from a slot's sixteen parts of them: see store_sums.
+INLINE void whole_sums(vf *h) {
+  const vf parts[9] = {h[0] + h[1], h[4] + h[5], h[8] + h[9], h[12] + h[13], h[2] + h[3], h[6] + h[7], h[10] + h[11], h[14], h[15]};
+  for (int k = 0; k < 9; k++) h[k] = parts[k];
+}
+
 // A row's lines are asked for one batch before they are needed, a few at a time between the arithmetic: a core has few lines under way at
 // once, and asking for more only waits. Slots and tails lie in the order in which they are read.
 INLINE void prefetch_row(const float *array, uint32_t id, int first, int end) {
   if (!array) return;
-  for (int line = first; line < end; line++) __builtin_prefetch(array + 64 * (int64_t)id + 16 * line, 1);
+  for (int line = first; line < end; line++) __builtin_prefetch(array + 64 * (int64_t)id + 16 * line);
 }
 
 static void gradient(Frame *f, int64_t chunk, void *) {
@@ -104,11 +110,11 @@ static void gradient(Frame *f, int64_t chunk, void *) {
     load_lines(row, p);
     load_lines(tail_row, r);
     load_lines(sum_row, h);
+    whole_sums(h);
 
     Screen<vf> s;
     project_centre(lens, p[0], p[1], p[2], &s);
     project_shape(lens, p + 3, p + 6, &s);
-    for (int l = 0; l < LANES / 2; l++) prefetch_row(f->adam.moment1, next[l], 0, 1);
     vf l11 = r[0], l21 = r[1], l22 = r[2];
     vf gx = l11 * h[1] * (2.0f * LN2), gy = fma(l21, h[1], l22 * h[2]) * (2.0f * LN2);
     // L' [[Suu Suv][Suv Svv]] L, L = [[l11 l21][0 l22]]
@@ -124,7 +130,6 @@ static void gradient(Frame *f, int64_t chunk, void *) {
       g.log_scale[k] = fma(wu, fma(h[3], wu, h[4] * wv), wv * fma(h[4], wu, h[5] * wv)) * (2.0f * two_ln2_squared);
     }
 
-    for (int l = LANES / 2; l < LANES; l++) prefetch_row(f->adam.moment1, next[l], 0, 1);
     vf opacity = r[3];
     vf out[16];
     out[10] = keep(lt(opacity, set1(SPLAT_OPACITY_MAX)), h[0] * (1.0f - opacity));
@@ -180,6 +185,7 @@ static void gradient(Frame *f, int64_t chunk, void *) {
     float decay[2][LANES] ALIGNED;
     decays(a, id, some, decay);
     for (int l = 0; l < some; l++) {
+      prefetch_row(a.moment1, next[l], 0, 1);
       prefetch_row(a.moment2, next[l], 0, 1);
       prefetch_row(f->params, next[l], 1, rest_end);
       prefetch_row(a.moment1, next[l], 1, rest_end);

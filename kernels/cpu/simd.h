@@ -1,6 +1,7 @@
 // What the .inl files are written in: vf (LANES floats), vi (LANES ints), vm (a mask), GNU vector operators, and the few functions below.
 // Included by each isa_*.cpp inside its own anonymous namespace after choosing SPLAT_SIMD_HEADER.
 #define INLINE static inline __attribute__((always_inline))
+// ABREAST: entries that the forward pass blends side by side; so many registers there are.
 #define PARTS (16 / LANES)  // a 4x4 block of pixels, or a 16-float line, is PARTS vectors
 
 constexpr float ALPHA_CUT_LOG2 = -7.9943534368588578f;  // log2(1/255)
@@ -8,6 +9,9 @@ constexpr float LOG2E = 1.4426950408889634f;
 constexpr float LN2 = 0.6931471805599453f;
 // exp2 on [0, 1), degree 4, relative error 2.6e-6 (fitted to the relative error)
 constexpr float EXP2_0 = 1.0000025932f, EXP2_1 = 0.6930038405f, EXP2_2 = 0.2414427242f, EXP2_3 = 0.0520115159f, EXP2_4 = 0.0135341391f;
+
+// A slot holds the nine sums of a (gaussian, tile) pair as store_sums leaves them: floats 4 i and 4 i + 1 together are sum i for i < 4, floats
+// 4 i + 2 and 4 i + 3 sum 4 + i for i < 3, floats 14 and 15 sums 7 and 8. The last addition is cheaper sixteen gaussians at a time.
 
 #include SPLAT_SIMD_HEADER
 

@@ -1,5 +1,6 @@
 // Eight lanes of AVX2 with FMA. Included inside an anonymous namespace: nothing here has external linkage.
 #define LANES 8
+#define ABREAST 2
 typedef __m256 vf;
 typedef int vi __attribute__((vector_size(32)));
 typedef __m256 vm;  // all ones or all zeros per lane
@@ -30,10 +31,11 @@ INLINE vf vfloor(vf a) { return _mm256_floor_ps(a); }
 INLINE vi to_int(vf a) { return (vi)_mm256_cvttps_epi32(a); }
 INLINE vf to_float(vi a) { return _mm256_cvtepi32_ps((__m256i)a); }
 
-// The 12-bit estimate overflows for numbers near the ends of the range, so divide: only the pixel loops need speed, and they are in range.
+// Of numbers that are not near the ends of the range, where the 12-bit estimate overflows.
+// After one Newton step alone it would be 1e-7 too small on average, and the backward pass subtracts what is nearly equal.
 INLINE vf rcp(vf d) {
-  vf r = _mm256_rcp_ps(d);
-  return fma(r, fnma(d, r, set1(1.0f)), r);
+  vf r = _mm256_rcp_ps(d), e = fnma(d, r, set1(1.0f));
+  return fma(r, fma(e, e, e), r);
 }
 INLINE vf rsqrt(vf d) {
   vf r = _mm256_rsqrt_ps(d);
@@ -48,13 +50,18 @@ INLINE vf exp2_scale(vf poly, vf x) {
 }
 // The polynomial of simd.h about the middle of its range: rounding to the nearest whole number by adding a large one is the cheapest here, and leaves
 // that number in the sum's low bits.
-INLINE vf alpha_from_log2(vf e) {
+template <int N>
+INLINE void alphas_from_log2(const vf *e, vf *alpha) {
   const vf large = set1(12582912.0f);  // 1.5 * 2^23
-  vm k = ge(e, set1(ALPHA_CUT_LOG2));
-  vf n = e + large, f = e - (n - large);
-  vf p = fma(fma(fma(fma(set1(0.0095700815f), f, set1(0.0559178587f)), f, set1(0.2402474532f)), f, set1(0.6931218150f)), f, set1(0.9999992613f));
+  vf n[N], f[N], p[N];
+  for (int k = 0; k < N; k++) n[k] = e[k] + large;
+  for (int k = 0; k < N; k++) f[k] = e[k] - (n[k] - large);
+  for (int k = 0; k < N; k++) p[k] = fma(set1(0.0095700815f), f[k], set1(0.0559178587f));
+  for (int k = 0; k < N; k++) p[k] = fma(p[k], f[k], set1(0.2402474532f));
+  for (int k = 0; k < N; k++) p[k] = fma(p[k], f[k], set1(0.6931218150f));
+  for (int k = 0; k < N; k++) p[k] = fma(p[k], f[k], set1(0.9999992613f));
   // p is in [0.7, 1.5) and the exponent in -8..0 wherever the cut keeps it: add it to the bits.
-  return keep(k, (vf)((vi)p + ((vi)n << 23)));
+  for (int k = 0; k < N; k++) alpha[k] = keep(ge(e[k], set1(ALPHA_CUT_LOG2)), (vf)((vi)p[k] + ((vi)n[k] << 23)));
 }
 INLINE vf load_bytes(const uint8_t *p) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p))); }
 INLINE void store_bytes(uint8_t *p, vi v) {
@@ -113,9 +120,14 @@ INLINE float max_lanes(vf v) {
   a = _mm_max_ps(a, _mm_movehl_ps(a, a));
   return _mm_cvtss_f32(_mm_max_ss(a, _mm_shuffle_ps(a, a, 1)));
 }
-INLINE void store_sums9(float *slot, const vf *s) {
-  stream(slot, sum_rows(s));
-  stream(slot + 8, _mm256_setr_ps(sum_lanes(s[8]), 0, 0, 0, 0, 0, 0, 0));
+INLINE vf add_halves(vf a, vf b) { return _mm256_permute2f128_ps(a, b, 0x20) + _mm256_permute2f128_ps(a, b, 0x31); }
+INLINE vf add_pairs(vf a, vf b) {
+  return (vf)_mm256_unpacklo_pd((__m256d)a, (__m256d)b) + (vf)_mm256_unpackhi_pd((__m256d)a, (__m256d)b);
+}
+INLINE void store_sums(float *slot, const vf *s) {
+  const vf last = _mm256_unpacklo_ps(s[7], s[8]) + _mm256_unpackhi_ps(s[7], s[8]);
+  stream(slot, add_pairs(add_halves(s[0], s[1]), add_halves(s[4], s[5])));
+  stream(slot + 8, add_pairs(add_halves(s[2], s[3]), add_halves(s[6], last)));
 }
 INLINE vf load_block(const float *p, int64_t stride, int part) {
   const float *q = p + 2 * part * stride;

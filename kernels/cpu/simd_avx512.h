@@ -1,5 +1,6 @@
 // Sixteen lanes of AVX-512 (Ice Lake level: F, BW, DQ, VL, VBMI2). Included inside an anonymous namespace: nothing here has external linkage.
 #define LANES 16
+#define ABREAST 4
 typedef __m512 vf;
 typedef int vi __attribute__((vector_size(64)));
 typedef __mmask16 vm;
@@ -44,12 +45,16 @@ INLINE vf vsqrt(vf a) { return a * rsqrt(vmax(a, set1(1.2e-38f))); }
 
 INLINE vf exp2_scale(vf poly, vf x) { return _mm512_scalef_ps(poly, x); }
 
-// opacity * exp(-q/2) from its base-2 logarithm, zero below the 1/255 cut; relative error 2.6e-6.
-INLINE vf alpha_from_log2(vf e) {
-  vm k = _mm512_cmp_ps_mask(e, _mm512_set1_ps(ALPHA_CUT_LOG2), _CMP_GE_OQ);
-  vf f = _mm512_reduce_ps(e, 0x09);
-  vf p = fma(fma(fma(fma(set1(EXP2_4), f, set1(EXP2_3)), f, set1(EXP2_2)), f, set1(EXP2_1)), f, set1(EXP2_0));
-  return _mm512_maskz_scalef_ps(k, p, e);
+// opacity * exp(-q/2) from its base-2 logarithm, zero below the 1/255 cut; relative error 2.6e-6. N side by side, operation by operation.
+template <int N>
+INLINE void alphas_from_log2(const vf *e, vf *alpha) {
+  vf f[N], p[N];
+  for (int k = 0; k < N; k++) f[k] = _mm512_reduce_ps(e[k], 0x09);
+  for (int k = 0; k < N; k++) p[k] = fma(set1(EXP2_4), f[k], set1(EXP2_3));
+  for (int k = 0; k < N; k++) p[k] = fma(p[k], f[k], set1(EXP2_2));
+  for (int k = 0; k < N; k++) p[k] = fma(p[k], f[k], set1(EXP2_1));
+  for (int k = 0; k < N; k++) p[k] = fma(p[k], f[k], set1(EXP2_0));
+  for (int k = 0; k < N; k++) alpha[k] = _mm512_maskz_scalef_ps(ge(e[k], set1(ALPHA_CUT_LOG2)), p[k], e[k]);
 }
 INLINE vf load_bytes(const uint8_t *p) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p))); }
 INLINE void store_bytes(uint8_t *p, vi v) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8((__m512i)v)); }
@@ -106,14 +111,11 @@ INLINE vf sum_rows(const vf *r) {
   return fold_lanes(fold4(r[0], r[4], r[8], r[12]), fold4(r[1], r[5], r[9], r[13]), fold4(r[2], r[6], r[10], r[14]),
                     fold4(r[3], r[7], r[11], r[15]));
 }
-// The sums of nine vectors, in order, then zeros.
-INLINE void store_sums9(float *slot, const vf *s) {
-  vf z = zero();
-  vf g0 = add_quarters(add_halves(s[0], s[4]), add_halves(s[8], z));
-  vf g1 = add_quarters(add_halves(s[1], s[5]), z);
-  vf g2 = add_quarters(add_halves(s[2], s[6]), z);
-  vf g3 = add_quarters(add_halves(s[3], s[7]), z);
-  _mm512_stream_ps(slot, fold_lanes(g0, g1, g2, g3));
+// A slot's line (simd.h says how it is laid out) from nine vectors.
+INLINE void store_sums(float *slot, const vf *s) {
+  const vf low = fold4(s[0], s[1], s[2], s[3]);
+  const vf high = fold4(s[4], s[5], s[6], _mm512_unpacklo_ps(s[7], s[8]) + _mm512_unpackhi_ps(s[7], s[8]));
+  stream(slot, (vf)_mm512_unpacklo_pd((__m512d)low, (__m512d)high) + (vf)_mm512_unpackhi_pd((__m512d)low, (__m512d)high));
 }
 INLINE float sum_lanes(vf v) { 
   vf a = fold_lanes(v, v, v, v);

@@ -1,6 +1,7 @@
 // Four lanes in the compiler's own vectors: SSE2 on x86-64, NEON on Arm, whatever there is elsewhere. Where the compiler's code for an operation
 // is several instructions and the machine has one, that one is named. Included inside an anonymous namespace.
 #define LANES 4
+#define ABREAST 1
 typedef float vf __attribute__((vector_size(16)));
 typedef int vi __attribute__((vector_size(16)));
 typedef vi vm;  // all ones or all zeros per lane
@@ -106,6 +107,10 @@ INLINE vf alpha_from_log2(vf e) {
   vf p = fma(fma(fma(fma(set1(EXP2_4), f, set1(EXP2_3)), f, set1(EXP2_2)), f, set1(EXP2_1)), f, set1(EXP2_0));
   return keep(k, (vf)((vi)p + (n << 23)));
 }
+template <int N>
+INLINE void alphas_from_log2(const vf *e, vf *alpha) {
+  for (int k = 0; k < N; k++) alpha[k] = alpha_from_log2(e[k]);
+}
 INLINE void transpose4(const vf *r, vf *o) {
   vf a = SHUFFLE(r[0], r[1], 0, 4, 1, 5), b = SHUFFLE(r[0], r[1], 2, 6, 3, 7);
   vf c = SHUFFLE(r[2], r[3], 0, 4, 1, 5), d = SHUFFLE(r[2], r[3], 2, 6, 3, 7);
@@ -137,11 +142,10 @@ INLINE float max_lanes(vf v) {
   float a = v[0] > v[1] ? v[0] : v[1], b = v[2] > v[3] ? v[2] : v[3];
   return a > b ? a : b;
 }
-INLINE void store_sums9(float *slot, const vf *s) {
-  store(slot, sum_rows(s));
-  store(slot + 4, sum_rows(s + 4));
-  store(slot + 8, vf{sum_lanes(s[8]), 0, 0, 0});
-  store(slot + 12, zero());
+INLINE vf add_pairs(vf a, vf b) { return SHUFFLE(a, b, 0, 1, 4, 5) + SHUFFLE(a, b, 2, 3, 6, 7); }
+INLINE void store_sums(float *slot, const vf *s) {
+  for (int k = 0; k < 3; k++) store(slot + 4 * k, add_pairs(s[k], s[4 + k]));
+  store(slot + 12, add_pairs(s[3], SHUFFLE(s[7], s[8], 0, 4, 1, 5) + SHUFFLE(s[7], s[8], 2, 6, 3, 7)));
 }
 INLINE vf load_block(const float *p, int64_t stride, int part) { return load(p + part * stride); }
 INLINE int list_bits(uint64_t word, int base, uint8_t *out) {
