@@ -25,7 +25,8 @@ def refine_classic(state: TrainState, extent: float, ceiling: int, largest: floa
     state.resize_rows((~divided).nonzero().squeeze(1), born)
     keep = torch.sigmoid(state.rows[:, LOGIT]) >= FAINT
     keep &= state.rows[:, LOG_SCALE].max(dim=1).values.exp() <= largest * extent
-    state.resize_rows(keep.nonzero().squeeze(1), state.rows[:0])
+    if keep.any():  # a scene of nothing could never come back
+        state.resize_rows(keep.nonzero().squeeze(1), state.rows[:0])
 
 
 def hottest(density: torch.Tensor, room: int) -> torch.Tensor:  # [N, 4] float32 -> [N] bool

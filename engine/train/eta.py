@@ -3,7 +3,7 @@
 import os
 import resource
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ PLY_BYTES = 248  # a gaussian, at the most
 TARGET_BYTES = 27  # a pixel, prepared for the loss (kernels/cpu/targets.h)
 TARGET_CACHE_BYTES = 256 << 20  # kernels/cpu/targets.cpp
 SLACK = 1.05  # memory that was freed but not given back
+CLASSIC_GROWTH = 30  # of the first gaussians: what the classic strategy, which has no target, came to on photo sets without a ceiling
 PROBE_BYTES = 16 << 20  # written to learn how fast the disk is
 
 
@@ -121,13 +122,15 @@ def course_of(setup: Setup, saved: Checkpoint) -> Schedule:
     """Walk the schedule from the state's next step to the last."""
     options, recipe = setup.options, setup.recipe
     n = len(saved.state.rows)
+    if recipe.strategy == "adc":
+        options = replace(options, max_gaussians=min(options.max_gaussians, CLASSIC_GROWTH * saved.n_start))
     plans, counts = [], []
     for step in range(saved.state.step + 1, options.steps + 1):
         planned = plan(step, options, recipe, Scale(setup.extent, saved.n_start, n))
         plans.append(planned)
         counts.append(n)
         if planned.refine:
-            # The classic strategy has no target; it is taken to reach its ceiling in the same manner, which is the most it can cost.
+            # The classic strategy has no target; it is taken to grow in the same manner.
             # No gaussian splits twice at a time.
             n = max(n, min(2 * n, growth_target(step / options.steps, options, recipe, saved.n_start)))
     levels = np.array([planned.level for planned in plans], np.int64)

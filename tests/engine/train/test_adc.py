@@ -53,6 +53,12 @@ def test_the_faint_go_and_after_a_reset_the_huge_go_too() -> None:
     assert (left(math.inf), left(ADC.largest)) == (2, 1)
 
 
+def test_not_all_are_removed_at_once() -> None:
+    state = state_of([LARGE, LARGE], [0.0, 0.0], [FAINT / 2, FAINT / 3])
+    refine_classic(state, EXTENT, 100, largest=math.inf)
+    assert len(state.rows) == 2
+
+
 def test_at_the_ceiling_those_with_the_largest_gradient_go_first() -> None:
     state = state_of([LARGE / 2] * 4, [2 * GRADIENT, 5 * GRADIENT, 3 * GRADIENT, 4 * GRADIENT], [0.5] * 4)
     refine_classic(state, EXTENT, 6, largest=math.inf)
