@@ -31,7 +31,7 @@ def test_a_job_is_accepted_with_its_place_stages_and_links(client, full):
     assert (job["state"], job["stage"], job["progress"], job["n_photos"], job["queue_position"]) == ("queued", "ingest", 0.0, 3, 1)
     assert [stage["name"] for stage in job["stages"]] == ["ingest", "poses", "train", "compress"]
     assert job["options"]["train"]["steps"] == 7
-    assert job["options"]["train"]["max_gaussians"] == 300_000
+    assert job["options"]["train"]["max_gaussians"] == 200_000
     assert job["options"]["seed"] == 3
     assert client.get(job["links"]["self"]).json() == job
     assert start(client, full).json()["queue_position"] == 2
