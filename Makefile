@@ -8,7 +8,7 @@ KERNEL_SOURCES := $(shell find kernels -name '*.cpp' -o -name '*.h' -o -name '*.
 WEB_SOURCES := $(shell find web -path web/node_modules -prune -o -type f -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup web demo test check format bench serve kernels kernels-check clean
+.PHONY: help setup web demo test check format bench serve kernels kernels-check cuda-check clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ kernels: ## rebuild the kernels alone, in build/kernels
 
 kernels-check: ## kernels under sanitizers, on emulated older and Arm machines, at the limits of sizes
 	kernels/tests/check.sh build/check
+
+cuda-check: setup ## CUDA kernels without a card: compiled for all, logic run on the CPU
+	PYTHON=$(PY) kernels/tests/cuda_check.sh build/cuda-check
 
 bench: setup ## kernel and training speed of this machine
 	$(PY) -m bench.kernels

@@ -86,6 +86,7 @@ class DeviceInfo:
     name: str  # "avx512", "avx2", "generic", or the card
     n_threads: int
     workspace_bytes: int
+    on_card: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,26 +103,34 @@ class Profile:
 class Device:
     """One device, its thread pool and its workspaces. Not for use from two threads at a time.
 
-    ``device`` is "cpu"; ``n_threads`` 0 means one per usable core; ``isa`` is "auto", "avx512", "avx2" or "generic". Raises
-    ``ValueError`` for an unknown name, ``RuntimeError`` where machine or build lack it, ``kernels._lib.LibraryMissingError`` (a
-    RuntimeError) with the command to run where the library was not built.
+    ``device`` is "cpu", "cuda" or "cuda:N"; ``n_threads`` 0 means one per usable core; ``isa`` is "auto", "avx512", "avx2" or "generic".
+    A card's calls work on torch's current stream; with ``waits`` false they return at once, and values and errors are those of the frame
+    before (splat.h, SplatStreamArgs). Raises ``ValueError`` for an unknown name, ``RuntimeError`` where machine or build lack it,
+    ``kernels._lib.LibraryMissingError`` (a RuntimeError) with the command to run where the library was not built.
     """
 
-    def __init__(self, device: str = "cpu", n_threads: int = 0, isa: str = "auto") -> None:
-        if device not in ("cpu", "cuda"):
-            raise ValueError(f"device is {device!r}, expected 'cpu' or 'cuda'")
+    def __init__(self, device: str = "cpu", n_threads: int = 0, isa: str = "auto", waits: bool = True) -> None:
+        kind, _, ordinal = device.partition(":")
+        if kind not in ("cpu", "cuda") or (ordinal and (kind == "cpu" or not ordinal.isdecimal())):
+            raise ValueError(f"device is {device!r}, expected 'cpu', 'cuda' or 'cuda:N'")
         if isa not in _lib.ISAS:
             raise ValueError(f"isa is {isa!r}, expected one of {', '.join(_lib.ISAS)}")
-        self._library = _lib.load(device)
-        self._context = _lib.create_context(self._library, _lib.ContextOptions(n_threads=n_threads, isa=_lib.ISAS[isa], device=0))
-        self._size = (0, 0)  # height, width of the last forward
+        self._library = _lib.load(kind)
+        options = _lib.ContextOptions(n_threads=n_threads, isa=_lib.ISAS[isa], device=int(ordinal or 0))
+        self._context = _lib.create_context(self._library, options)
         weakref.finalize(self, self._library.splat_context_destroy, self._context)
+        self._size = (0, 0)  # height, width of the last forward
+        self._stream: int | None = None  # that the context works on, as far as it was told
+        self._waits = waits
+        self.tensors = torch.device("cuda", int(ordinal or 0)) if self.info().on_card else torch.device("cpu")
+        if kind == "cuda":
+            self._work_on(0)
 
     def info(self) -> DeviceInfo:
         """Return the instruction set and number of threads in use, and the bytes of workspace held."""
         info = _lib.ContextInfo()
-        self._call(self._library.splat_context_info, info)
-        return DeviceInfo(info.name.decode(), info.n_threads, info.workspace_bytes)
+        _lib.check(self._library, self._library.splat_context_info(self._context, ctypes.byref(info)))
+        return DeviceInfo(info.name.decode(), info.n_threads, info.workspace_bytes, bool(info.on_card))
 
     def forward(
         self,
@@ -142,12 +151,12 @@ class Device:
         args = _lib.ForwardArgs(
             sh_degree=sh_degree,
             n=_count(rows),
-            params=_pointer("rows", rows, (-1, ROW)),
+            params=self._pointer("rows", rows, (-1, ROW)),
             camera=c_camera,
             background=background,
             dilation=DILATION,
-            image=_pointer("image", image, (3, *size)),
-            transmittance=_pointer("transmittance", transmittance, size),
+            image=self._pointer("image", image, (3, *size)),
+            transmittance=self._pointer("transmittance", transmittance, size),
         )
         self._call(self._library.splat_forward, args)
         self._size = size
@@ -173,11 +182,11 @@ class Device:
             width=size[-1] if size else 0,
             height=size[0] if size else 0,
             ssim_weight=ssim_weight,
-            image=_pointer("image", image, (3, -1, -1)),
-            target=_pointer("target", target, (*size, 3), torch.uint8),
-            mask=_pointer("mask", mask, size, torch.uint8),
-            grad_image=_pointer("grad_image", grad_image, (3, *size)),
-            error_map=_pointer("error_map", error_map, size),
+            image=self._pointer("image", image, (3, -1, -1)),
+            target=self._pointer("target", target, (*size, 3), torch.uint8),
+            mask=self._pointer("mask", mask, size, torch.uint8),
+            grad_image=self._pointer("grad_image", grad_image, (3, *size)),
+            error_map=self._pointer("error_map", error_map, size),
             target_key=target_key,
         )
         self._call(self._library.splat_loss, args)
@@ -198,11 +207,11 @@ class Device:
         n = _count(rows)
         args = _lib.BackwardArgs(
             n=n,
-            params=_pointer("rows", rows, (-1, ROW)),
-            grad_image=_pointer("grad_image", grad_image, (3, *self._frame_size())),
-            grad_transmittance=_pointer("grad_transmittance", grad_transmittance, self._frame_size()),
-            grad_params=_pointer("grad_rows", grad_rows, (n, ROW)),
-            density=_pointer("density", density, (n, DENSITY)),
+            params=self._pointer("rows", rows, (-1, ROW)),
+            grad_image=self._pointer("grad_image", grad_image, (3, *self._frame_size())),
+            grad_transmittance=self._pointer("grad_transmittance", grad_transmittance, self._frame_size()),
+            grad_params=self._pointer("grad_rows", grad_rows, (n, ROW)),
+            density=self._pointer("density", density, (n, DENSITY)),
         )
         self._call(self._library.splat_backward, args)
 
@@ -222,12 +231,12 @@ class Device:
         rates = {name: value for name, value in vars(adam).items() if name != "step_sh_rest"}
         args = _lib.BackwardAdamArgs(
             n=n,
-            params=_pointer("rows", rows, (-1, ROW)),
-            moment1=_pointer("moment1", state.moment1, (n, ROW)),
-            moment2=_pointer("moment2", state.moment2, (n, ROW)),
-            last_step=_pointer("last_step", state.last_step, (n,), torch.int32),
-            grad_image=_pointer("grad_image", grad_image, (3, *self._frame_size())),
-            density=_pointer("density", density, (n, DENSITY)),
+            params=self._pointer("rows", rows, (-1, ROW)),
+            moment1=self._pointer("moment1", state.moment1, (n, ROW)),
+            moment2=self._pointer("moment2", state.moment2, (n, ROW)),
+            last_step=self._pointer("last_step", state.last_step, (n,), torch.int32),
+            grad_image=self._pointer("grad_image", grad_image, (3, *self._frame_size())),
+            density=self._pointer("density", density, (n, DENSITY)),
             step_sh_rest=int(adam.step_sh_rest),
             **rates,
         )
@@ -246,9 +255,9 @@ class Device:
         """
         args = _lib.ContributionArgs(
             n=n,
-            weight_map=_pointer("weight_map", weight_map, self._frame_size()),
-            sums=_pointer("sums", sums, (n,)),
-            peaks=_pointer("peaks", peaks, (n,)),
+            weight_map=self._pointer("weight_map", weight_map, self._frame_size()),
+            sums=self._pointer("sums", sums, (n,)),
+            peaks=self._pointer("peaks", peaks, (n,)),
         )
         self._call(self._library.splat_contribution, args)
 
@@ -257,12 +266,12 @@ class Device:
 
         Raises ``ValueError`` naming the argument that does not fit, ``kernels._lib.NonFiniteError`` for points that are not finite.
         """
-        distances = torch.empty(_count(points))
+        distances = torch.empty(_count(points), device=self.tensors)
         args = _lib.KnnArgs(
             k=k,
             n=_count(points),
-            points=_pointer("points", points, (-1, 3)),
-            mean_sq_dist=_pointer("mean_sq_dist", distances, (-1,)),
+            points=self._pointer("points", points, (-1, 3)),
+            mean_sq_dist=self._pointer("mean_sq_dist", distances, (-1,)),
         )
         self._call(self._library.splat_knn, args)
         return distances
@@ -285,12 +294,34 @@ class Device:
         return flops_per_s.value
 
     def _call(self, function: Any, args: _lib.Struct) -> None:
+        if self.tensors.type == "cuda":
+            self._work_on(torch.cuda.current_stream(self.tensors).cuda_stream)
         _lib.check(self._library, function(self._context, ctypes.byref(args)))
+
+    def _work_on(self, stream: int) -> None:
+        if stream != self._stream:
+            args = _lib.StreamArgs(waits=int(self._waits), stream=stream or None)
+            _lib.check(self._library, self._library.splat_context_stream(self._context, ctypes.byref(args)))
+            self._stream = stream
 
     def _frame_size(self) -> tuple[int, int]:
         if self._size == (0, 0):
             raise ValueError("this needs a forward before it on the same Device")
         return self._size
+
+    def _pointer(self, name: str, tensor: torch.Tensor | None, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> int | None:
+        """Return a tensor's address after checking it by name; -1 in ``shape`` is any size, None has none."""
+        if tensor is None:
+            return None
+        fits = tensor.ndim == len(shape) and all(want in (-1, have) for have, want in zip(tensor.shape, shape, strict=True))
+        if not fits or tensor.dtype != dtype:
+            expected = ", ".join("any" if size < 0 else str(size) for size in shape)
+            raise ValueError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}, expected {dtype} [{expected}]")
+        if not tensor.is_contiguous():
+            raise ValueError(f"{name} is not contiguous: its strides are {tensor.stride()}; call .contiguous() on it")
+        if tensor.device != self.tensors:
+            raise ValueError(f"{name} is on {tensor.device}, expected {self.tensors}")
+        return tensor.data_ptr()
 
 
 def _camera(camera: CameraParams) -> _lib.Camera:
@@ -305,18 +336,3 @@ def _camera(camera: CameraParams) -> _lib.Camera:
 
 def _count(rows: torch.Tensor) -> int:
     return int(rows.shape[0]) if rows.ndim else 0
-
-
-def _pointer(name: str, tensor: torch.Tensor | None, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> int | None:
-    """Return a tensor's address after checking it by name; -1 in ``shape`` is any size, None has none."""
-    if tensor is None:
-        return None
-    fits = tensor.ndim == len(shape) and all(want in (-1, have) for have, want in zip(tensor.shape, shape, strict=True))
-    if not fits or tensor.dtype != dtype:
-        expected = ", ".join("any" if size < 0 else str(size) for size in shape)
-        raise ValueError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}, expected {dtype} [{expected}]")
-    if not tensor.is_contiguous():
-        raise ValueError(f"{name} is not contiguous: its strides are {tensor.stride()}; call .contiguous() on it")
-    if tensor.device.type != "cpu":
-        raise ValueError(f"{name} is on {tensor.device}, expected cpu")
-    return tensor.data_ptr()

@@ -150,7 +150,8 @@ inline Results walk(SplatContext *context, const Floats &rows, const Walk &w) {
   std::vector<int32_t> nearest_a(3 * count), nearest_b(3 * (count / 2));
   auto match = sized<SplatMatchArgs>();
   match.n_a = n, match.n_b = n / 2, match.a = a.data(), match.b = b.data(), match.nearest_a = nearest_a.data(), match.nearest_b = nearest_b.data();
-  done(splat_match(context, &match));
+  const int matched = splat_match(context, &match);
+  if (matched != SPLAT_UNSUPPORTED) done(matched);  // a card leaves that to the CPU
   r.matches.assign(nearest_a.begin(), nearest_a.end());  // below 2^24: floats hold them exactly
   r.matches.insert(r.matches.end(), nearest_b.begin(), nearest_b.end());
   return r;

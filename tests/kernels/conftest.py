@@ -1,11 +1,13 @@
 """Fixtures of the kernel tests: one torch thread, a generator, and a CPU device for each instruction set."""
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
 
 from kernels.step import Device
+from tests.kernels.card import OnCard
 
 torch.set_num_threads(1)
 
@@ -34,10 +36,20 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(20)
 
 
-@pytest.fixture(scope="session", params=["avx512", "avx2", "generic"])
+@pytest.fixture(scope="session", params=["avx512", "avx2", "generic", "cuda"])
 def device(request: pytest.FixtureRequest) -> Device:
-    """A CPU device with two threads for each instruction set that this machine has."""
+    """A CPU device with two threads for each instruction set that this machine has, and a card, or its shim, where there is one."""
+    if request.param == "cuda":
+        return cast(Device, OnCard(card()))
     missing = NEEDED_FLAGS[request.param] - machine_flags()
     if missing:
         pytest.skip(f"this machine has no {', '.join(sorted(missing))}")
     return Device("cpu", n_threads=2, isa=request.param)
+
+
+def card(*, waits: bool = True) -> Device:
+    """Return the first card, or skip the test where there is none; ``make cuda-check`` gives the shim's."""
+    try:
+        return Device("cuda", waits=waits)
+    except RuntimeError as error:
+        return pytest.skip(str(error))

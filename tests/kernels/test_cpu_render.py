@@ -10,6 +10,7 @@ from tests.kernels.scenes import SCENES, Scene, answer, answer_for, camera_at, d
 IMAGE_TOLERANCE = 1.5e-5
 # Elsewhere: each pair at the cut may differ by 1/255 of a colour, and a stopped pixel by what is left, 1e-4 of one.
 CUT_TOLERANCE = 0.02
+CPU_NAMES = ("avx512", "avx2", "generic", "neon")
 
 
 def draw(device: Device, subject: Scene, rows: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor, ForwardStats]:
@@ -92,10 +93,13 @@ def test_counts_lie_between_what_pixels_see_and_what_boxes_allow(device: Device,
     truth = answer(name)
     _, _, stats = draw(device, scene(name))
     assert int(truth.must_see.sum()) <= stats.n_visible <= int(truth.may_see.sum())
-    fewest = sum(len(tile) for tile in reference.bin_tiles(truth.projected, scene(name).camera))
+    side = 16 if device.info().name not in CPU_NAMES else 32
+    camera = scene(name).camera
+    fewest = sum(len(tile) for tile in reference.bin_tiles(truth.projected, camera, side))
     # Pairs that only just reach 1/255 at one pixel are a matter of rounding: one in a hundred.
     assert stats.n_instances >= 0.99 * fewest
-    assert stats.n_instances <= 4 * stats.n_visible, "the image has four tiles"
+    n_tiles = -(-camera.width // side) * -(-camera.height // side)
+    assert stats.n_instances <= n_tiles * stats.n_visible
 
 
 def test_the_order_of_the_rows_changes_nothing_beyond_rounding(device: Device, generator: torch.Generator) -> None:
@@ -153,5 +157,5 @@ def test_extreme_but_finite_rows_give_finite_images_and_gradients(device: Device
 
 def test_a_device_says_what_it_runs_on(device: Device) -> None:
     info = device.info()
-    assert info.name in ("avx512", "avx2", "generic")
-    assert info.n_threads == 2
+    assert info.n_threads == (2 if info.name in CPU_NAMES else 0)
+    assert info.name

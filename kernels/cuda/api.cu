@@ -1,0 +1,3 @@
+#include "context.h"
+
+#include "../common/api.inl"

@@ -1,0 +1,84 @@
+// Where a gaussian reaches 1/255: exact tests of its ellipse against rows of pixels. Binning, counting and culling must agree to the bit, so they all ask here.
+#pragma once
+#include "types.h"
+
+namespace splat::gpu {
+
+struct Ellipse {
+  float x, y, l21, l22, inverse_l11, reach;
+  float half_y;   // of the box around it, pixels
+  float side_y;   // how far below the centre the rightmost point lies, pixels
+};
+
+SPLAT_DEVICE Ellipse ellipse_of(const Record &g) {
+  Ellipse e;
+  e.x = g.x, e.y = g.y, e.l21 = g.l21, e.l22 = g.l22, e.reach = g.reach;
+  e.inverse_l11 = 1.0f / g.l11;
+  const float root = sqrtf(g.reach), inverse_l22 = 1.0f / g.l22, slope = __fmaf_rn(g.l21, inverse_l22, 0.0f);
+  e.half_y = root * inverse_l22;
+  e.side_y = -root * slope / sqrtf(__fmaf_rn(slope, slope, 1.0f)) * inverse_l22;
+  return e;
+}
+
+// Leftmost and rightmost x over the rows from `lo` to `hi` (from the centre); false where it reaches none of them. The furthest x over a
+// band is at the ellipse's extreme point if the band holds it and at the band's nearer edge otherwise, because the outline is convex.
+SPLAT_DEVICE bool row_extent(const Ellipse &e, float lo, float hi, float *left, float *right) {
+  if (hi < -e.half_y || lo > e.half_y) return false;
+  const float bottom = fmaxf(lo, -e.half_y), top = fminf(hi, e.half_y);
+  const float y_right = clamp(e.side_y, bottom, top), y_left = clamp(-e.side_y, bottom, top);
+  const float v_right = y_right * e.l22, v_left = y_left * e.l22;
+  *right = __fmaf_rn(sqrtf(fmaxf(__fmaf_rn(-v_right, v_right, e.reach), 0.0f)) - y_right * e.l21, e.inverse_l11, e.x);
+  *left = __fmaf_rn(-sqrtf(fmaxf(__fmaf_rn(-v_left, v_left, e.reach), 0.0f)) - y_left * e.l21, e.inverse_l11, e.x);
+  return true;
+}
+
+struct Span {  // of tiles, both ends included; empty when last < first
+  int first, last;
+};
+
+// Tiles that hold pixel centres between two coordinates, of an image of `size` pixels. Clamped as floats: a huge gaussian's box does not fit an int.
+SPLAT_DEVICE Span span_of(float from, float to, int size) {
+  const float most = static_cast<float>(size) - 0.5f;
+  if (from > most || to < 0.5f) return {0, -1};
+  const float first = ceilf((fmaxf(from, 0.5f) - (TILE - 0.5f)) / TILE), last = floorf((fminf(to, most) - 0.5f) / TILE);
+  return {static_cast<int>(fmaxf(first, 0.0f)), static_cast<int>(last)};
+}
+
+SPLAT_DEVICE Span tile_rows(const Ellipse &e, const Frame &f) { return span_of(e.y - e.half_y, e.y + e.half_y, f.height); }
+
+SPLAT_DEVICE Span tile_columns(const Ellipse &e, int tile_y, const Frame &f) {
+  const float lo = static_cast<float>(tile_y * TILE) + 0.5f - e.y, hi = fminf(lo + (TILE - 1), static_cast<float>(f.height) - 0.5f - e.y);
+  float left, right;
+  if (!row_extent(e, lo, hi, &left, &right)) return {0, -1};
+  return span_of(left, right, f.width);
+}
+
+// Bits of the 8x4 regions of a tile that it can touch.
+SPLAT_DEVICE uint32_t region_mask(const Ellipse &e, float tile_left, float tile_top) {
+  uint32_t mask = 0;
+  for (int band = 0; band < TILE / REGION_HEIGHT; band++) {
+    const float lo = tile_top + static_cast<float>(band * REGION_HEIGHT) + 0.5f - e.y;
+    float left, right;
+    if (!row_extent(e, lo, lo + (REGION_HEIGHT - 1), &left, &right)) continue;
+    left -= tile_left, right -= tile_left;
+    if (left <= REGION_WIDTH - 0.5f && right >= 0.5f) mask |= 1u << (2 * band);
+    if (left <= TILE - 0.5f && right >= REGION_WIDTH + 0.5f) mask |= 2u << (2 * band);
+  }
+  return mask;
+}
+
+// Pixel centre of a lane in a region of a tile.
+SPLAT_DEVICE int pixel_x(int tile_x, int region, int lane) { return tile_x * TILE + (region & 1) * REGION_WIDTH + (lane & 7); }
+SPLAT_DEVICE int pixel_y(int tile_y, int region, int lane) { return tile_y * TILE + (region >> 1) * REGION_HEIGHT + (lane >> 3); }
+
+// The one formula of alpha, zero below the cut; forward and backward must give the same bits.
+SPLAT_DEVICE float pair_alpha(const Record &g, float px, float py, float *u, float *v) {
+  const float dx = px - g.x, dy = py - g.y;
+  *u = __fmaf_rn(g.l11, dx, g.l21 * dy);
+  *v = g.l22 * dy;
+  const float power = __fmaf_rn(-*u, *u, __fmaf_rn(-*v, *v, g.lo));
+  const float alpha = fast_exp2(fmaxf(power, -100.0f));
+  return power >= ALPHA_CUT_LOG2 ? alpha : 0.0f;
+}
+
+}  // namespace splat::gpu
