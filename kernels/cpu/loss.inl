@@ -28,11 +28,18 @@ struct Strip {
   double *sums;
 };
 
+// The window's weights from its middle outwards, before a loop and not in it: for all that the compiler knows, what the loop stores changes them.
+INLINE void spread(const float *w, vf *tap) {
+  for (int k = 0; k <= REACH; k++) tap[k] = set1(w[REACH - k]);
+}
+
 // Window along a row: out[j] for j in [from, to) from in[j - 5 .. j + 5].
 INLINE void blur_row(const float *w, const float *in, float *out, int from, int to) {
+  vf tap[REACH + 1];
+  spread(w, tap);
   for (int j = from; j < to; j += LANES) {
-    vf sum = load(in + j) * w[REACH];
-    for (int k = 1; k <= REACH; k++) sum = fma(load(in + j - k) + load(in + j + k), set1(w[REACH - k]), sum);
+    vf sum = load(in + j) * tap[0];
+    for (int k = 1; k <= REACH; k++) sum = fma(load(in + j - k) + load(in + j + k), tap[k], sum);
     store(out + j, sum);
   }
 }
@@ -45,16 +52,17 @@ INLINE vf blur_column(const float *w, const float (*ring)[LINE], int r, int j) {
 }
 // The same for STEP rows from r on.
 INLINE void blur_down(const float *w, const float (*ring)[LINE], int r, int j, float (*out)[LANES]) {
-  vf in[SPLAT_SSIM_TAPS];
+  vf in[SPLAT_SSIM_TAPS], tap[REACH + 1];
+  spread(w, tap);
 #pragma GCC unroll 16
   for (int k = 0; k < SPLAT_SSIM_TAPS - 1; k++) in[k] = load(ring[(r - REACH + k) & (RING - 1)] + j);
 #pragma GCC unroll 16
   for (int i = 0; i < STEP; i++) {
     in[(i + 2 * REACH) % SPLAT_SSIM_TAPS] = load(ring[(r + REACH + i) & (RING - 1)] + j);
-    vf sum = in[(i + REACH) % SPLAT_SSIM_TAPS] * w[REACH];
+    vf sum = in[(i + REACH) % SPLAT_SSIM_TAPS] * tap[0];
 #pragma GCC unroll 8
     for (int k = 1; k <= REACH; k++)
-      sum = fma(in[(i + REACH - k) % SPLAT_SSIM_TAPS] + in[(i + REACH + k) % SPLAT_SSIM_TAPS], set1(w[REACH - k]), sum);
+      sum = fma(in[(i + REACH - k) % SPLAT_SSIM_TAPS] + in[(i + REACH + k) % SPLAT_SSIM_TAPS], tap[k], sum);
     store(out[i], sum);
   }
 }
@@ -140,14 +148,15 @@ INLINE void enter_row(const Strip &strip, int r) {
 INLINE void blur_entered(const Strip &strip, int r) {
   LossScratch *s = strip.s;
   const int slot = r & (RING - 1);
-  const float *w = strip.job->window;
+  vf tap[REACH + 1];
+  spread(strip.job->window, tap);
   for (int j = EDGE - 8; j < EDGE + (strip.right - strip.left) + REACH; j += LANES) {
     const float *x = s->x[r & 1] + j, *y = s->y[r & 1] + j;
     vf here = load(x), there = load(y);
-    vf mean = here * w[REACH], square = here * here * w[REACH], product = here * there * w[REACH];
+    vf mean = here * tap[0], square = here * here * tap[0], product = here * there * tap[0];
 #pragma GCC unroll 5
     for (int k = 1; k <= REACH; k++) {
-      vf before = load(x - k), after = load(x + k), weight = set1(w[REACH - k]);
+      vf before = load(x - k), after = load(x + k), weight = tap[k];
       mean = fma(before + after, weight, mean);
       square = fma(fma(before, before, after * after), weight, square);
       product = fma(fma(before, load(y - k), after * load(y + k)), weight, product);
