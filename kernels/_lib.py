@@ -5,7 +5,6 @@ import os
 import sysconfig
 from ctypes import POINTER, c_char, c_char_p, c_double, c_float, c_int32, c_int64, c_uint32, c_uint64, c_void_p
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +206,7 @@ def library_path(device: str) -> Path:
         if not path.is_file():
             raise LibraryMissingError(f"SPLATWORKS_KERNELS is {chosen}, which holds no {name}. Build there or unset it.")
         return path
-    package = Path(str(files("kernels")))
+    package = Path(__file__).parent
     site = [Path(sysconfig.get_path(key)) / "kernels" for key in ("platlib", "purelib")]
     places = [package / "lib", *(each / "lib" for each in site), package.parent / "build" / "kernels"]
     found = [place / name for place in places if (place / name).is_file()]
