@@ -149,6 +149,12 @@ void Context::sort_by_tile() {
   find_ranges(f, sorted, stream_);
 }
 
+// By filling, not by copying: a copy from the stack may wait for the stream.
+void Context::clear_counters() {
+  check(cudaMemsetAsync(&frame_.counters->n_instances, 0, 2 * sizeof(unsigned long long), stream_), "clearing counts");
+  check(cudaMemsetAsync(&frame_.counters->bad_row, 0xff, 2 * sizeof(unsigned long long), stream_), "clearing counts");
+}
+
 void Context::read_counters() {
   check(cudaMemcpyAsync(seen_.get(), frame_.counters, sizeof(Counters), cudaMemcpyDeviceToHost, stream_), "reading counts");
   check(cudaEventRecord(arrived_, stream_), "recording an event");
@@ -185,7 +191,7 @@ void Context::check_counters() {
 
 // Without waiting, room is made for a quarter more instances than the last frame had; a frame that has still more changes nothing.
 void Context::forward(SplatForwardArgs &args) {
-  check(cudaSetDevice(device_), "choosing the card");
+  use_card();
   if (is_pending_) {
     settle();
     check_counters();
@@ -197,8 +203,7 @@ void Context::forward(SplatForwardArgs &args) {
   f.image = args.image, f.transmittance = args.transmittance;
   reserve_gaussians(args.n);
   reserve_tiles();
-  const Counters none{0, 0, NONE, NONE};
-  check(cudaMemcpyAsync(f.counters, &none, sizeof none, cudaMemcpyHostToDevice, stream_), "clearing counts");
+  clear_counters();
   stages_.run(SPLAT_STAGE_PROJECT, stream_, [&] { project(f, stream_); });
   stages_.run(SPLAT_STAGE_SORT, stream_, [&] { sort_by_depth(); });
   const bool must_wait = waits_ || seen_->n_instances == 0;
@@ -254,7 +259,11 @@ void Context::check_state(const SplatBackwardAdamArgs &args) {
   known_ = {args.n, args.moment1, args.moment2, args.density};
 }
 
+// Another context, or torch, may have worked on another card since.
+void Context::use_card() const { check(cudaSetDevice(device_), "choosing the card"); }
+
 void Context::check_frame(int64_t n, const char *call) const {
+  use_card();
   if (!has_frame_) refuse(SPLAT_INVALID_ARGUMENT, "%s needs a successful splat_forward before it in the same context", call);
   if (n != frame_.n)
     refuse(SPLAT_INVALID_ARGUMENT, "%s: n is %lld, the last splat_forward had %lld", call, static_cast<long long>(n),
@@ -322,7 +331,7 @@ void Context::contribution(const SplatContributionArgs &args) {
 }
 
 void Context::loss(SplatLossArgs &args) {
-  check(cudaSetDevice(device_), "choosing the card");
+  use_card();
   LossFrame f{};
   f.width = args.width, f.height = args.height;
   f.ssim_weight = args.ssim_weight;
@@ -353,7 +362,7 @@ void Context::loss(SplatLossArgs &args) {
 }
 
 void Context::knn(const SplatKnnArgs &args) {
-  check(cudaSetDevice(device_), "choosing the card");
+  use_card();
   check_finite("points", args.points, {0, args.n, 3});
   nearest(args.points, args.n, args.k, args.mean_sq_dist, stream_);
   finish("the search for neighbours");

@@ -30,6 +30,7 @@ class Context {
   void reserve_instances(int64_t listed);
   void sort_by_depth();
   void sort_by_tile();
+  void clear_counters();
   void read_counters();
   void settle();
   void check_counters();
@@ -37,6 +38,7 @@ class Context {
   void check_pixels(const float *grad_image, const float *grad_transmittance);
   void check_state(const SplatBackwardAdamArgs &args);
   void finish(const char *doing);
+  void use_card() const;
   void check_frame(int64_t n, const char *call) const;
   void check_unstepped(const char *call) const;
   void begin_backward(const float *params, const float *grad_image, const float *grad_transmittance, float *density);

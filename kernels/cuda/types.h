@@ -29,7 +29,7 @@ struct alignas(16) Record {
 static_assert(sizeof(Record) == 48, "three 16-byte loads");
 
 struct Counters {
-  unsigned long long n_instances, n_visible;
+  unsigned long long n_instances, n_visible;  // cleared together, as are the two below
   unsigned long long bad_row;    // the first row with a value that is not finite, or NONE
   unsigned long long bad_value;  // the first such value of the array looked at last, or NONE
 };
