@@ -1,4 +1,4 @@
-"""From verified pairs to poses: five attempts, each only if the ones before left too many photos out (research/sfm.md B7)."""
+"""From verified pairs to poses: attempts, each only if the ones before left too many photos out (research/sfm.md B7)."""
 
 import itertools
 import shutil
@@ -16,6 +16,7 @@ from engine.options import PosesOptions
 from engine.sfm.context import Context, Report
 from engine.sfm.matching import ViewGraph, forget_matches, match, read_view_graph
 from engine.sfm.models import MIN_MODEL_SIZE, Model, best_model
+from engine.sfm.opening import WIDEST_DEG, opening_angle_deg
 from engine.sfm.pairs import Pairs
 
 # Lowe's ratio of the last attempt: finds more matches between photos that look less alike, at the price of more false ones.
@@ -61,11 +62,19 @@ class Mapper:
         self.best = Model()
         self.mapper = "none"
         self.attempts: list[Attempt] = []
+        self.opening_deg = WIDEST_DEG
 
     def run(self, database: Path, pairs: Pairs, graph: ViewGraph) -> ViewGraph:
         """Run the chain until ``target_registered`` is met; return the view graph that the best model came from."""
         enough = self.options.target_registered * len(self.context.photos)
-        self._attempt("incremental", graph, enough, lambda: self._incremental(database))
+        started = time.monotonic()
+        self.opening_deg = opening_angle_deg(database)
+        measured_s = time.monotonic() - started
+        if self.opening_deg < _NARROW_DEG:
+            note = f"most photos see their points at less than {self.opening_deg:.1f} degrees"
+            self.attempts.append(Attempt("incremental", 0, 0, 0, 0.0, round(measured_s, 3), note))
+        else:
+            self._attempt("incremental", graph, enough, lambda: self._incremental(database), measured_s)
         self._attempt("incremental narrow", graph, enough, lambda: self._incremental(database, "narrow"))
         self._attempt("global", graph, enough, lambda: self._global(database))
         self._attempt("incremental relaxed", graph, enough, lambda: self._incremental(database, "relaxed"))
@@ -183,16 +192,15 @@ class Mapper:
         options.num_threads = options.mapper.num_threads = _N_THREADS
         for group in (options, options.mapper, options.triangulation):
             group.random_seed = self.context.seed
+        options.mapper.init_min_tri_angle = self.opening_deg if how == "strict" else min(_NARROW_DEG, self.opening_deg)
         if how == "narrow":
-            # Photos from nearly one direction: no pair sees its points at 16°. Adjusting to the last digit each time gains nothing.
-            options.mapper.init_min_tri_angle = _NARROW_DEG
+            # Photos from nearly one direction: adjusting to the last digit each time gains nothing.
             options.ba_global_frames_ratio = options.ba_global_points_ratio = 1.5
             options.ba_global_max_refinements = 1
             options.ba_global_function_tolerance = options.ba_local_function_tolerance = 1e-4
             options.ba_global_max_num_iterations, options.ba_local_max_num_iterations = 15, 10
         if how == "relaxed":
             options.min_num_matches = 10
-            options.mapper.init_min_tri_angle = _NARROW_DEG
             options.mapper.init_max_forward_motion = 1.0
             options.mapper.init_min_num_inliers = 30
             options.mapper.abs_pose_min_num_inliers = 15

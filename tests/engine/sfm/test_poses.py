@@ -44,7 +44,8 @@ class Capture:
     def __init__(self, folder: Path) -> None:
         self.photos = folder / "photos"
         # One sideways step more than the default keeps it quick; the seventh photo is upright-format, so there are two cameras.
-        self.truth: Truth = make_capture(self.photos, Walk(8, 400, 300))
+        # Photos of 400 px leave the turn about the chord of so short an arc to chance: 0.04° to 0.36° over ten seeds, whichever features.
+        self.truth: Truth = make_capture(self.photos, Walk(8, 480, 360))
         make_capture(folder / "other", Walk(4, 400, 300, seed=3))
         for path in (folder / "other").iterdir():
             path.rename(self.photos / f"other_{path.name}")
@@ -81,7 +82,7 @@ def test_poses_agree_with_the_truth(capture: Capture, model: Reconstruction) -> 
     moved = np.stack([similarity.apply_to_pose(pose) for pose in mine])
     assert np.median(rotation_error_deg(moved[:, :, :3], np.stack(truth)[:, :, :3])) < 0.2
     distances = np.linalg.norm(-np.einsum("mji,mj->mi", moved[:, :, :3], moved[:, :, 3]) - centres, axis=1)
-    assert distances.max() < 0.03  # metres; the cameras stand 4 m from the middle
+    assert distances.max() < 0.02  # metres; the cameras stand 4 m from the middle
 
 
 def test_the_frame_is_upright_centred_and_of_common_size(capture: Capture, model: Reconstruction) -> None:
