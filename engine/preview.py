@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from engine.device import open_device
 from engine.gaussians import Gaussians
 from engine.render import render, to_bytes
 from engine.scene import PinholeView
@@ -18,7 +19,7 @@ WHITE = (1.0, 1.0, 1.0)
 
 def write_preview(path: Path, gaussians: Gaussians, views: list[PinholeView], device: Device | None = None) -> int:
     """Write a WebP of 800 pixels' longer side from the best of ``views`` and return that view's index."""
-    shared = device or Device()
+    shared = device or open_device()
     best = choose_view(gaussians, views, shared)
     picture = render(gaussians, _sized(views[best], PREVIEW_SIDE), device=shared)
     Image.fromarray(to_bytes(picture), "RGB").save(path, "WEBP", quality=90, method=4)

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from engine.device import open_device
 from engine.gaussians import Gaussians, to_rows
 from engine.scene import PinholeView
 from kernels.step import CameraParams, Device
@@ -21,7 +22,7 @@ def render_rows(
     device: Device, rows: torch.Tensor, view: PinholeView, sh_degree: int, background: tuple[float, float, float] = BLACK
 ) -> torch.Tensor:
     """Return the picture of parameter rows [N, 64], [3, H, W] float32, not clamped."""
-    image = torch.empty((3, view.height, view.width), dtype=torch.float32)
+    image = torch.empty((3, view.height, view.width), device=device.tensors)
     device.forward(rows, camera_params(view), sh_degree, background, image)
     return image
 
@@ -30,9 +31,10 @@ def render(
     gaussians: Gaussians, view: PinholeView, background: tuple[float, float, float] = BLACK, device: Device | None = None
 ) -> npt.NDArray[np.float32]:
     """Return the picture of gaussians seen from a view, [H, W, 3] float32, clamped to 0..1."""
-    rows = torch.from_numpy(to_rows(gaussians))
-    image = render_rows(device or Device(), rows, view, gaussians.sh_degree, background)
-    picture: npt.NDArray[np.float32] = image.clamp(0.0, 1.0).permute(1, 2, 0).contiguous().numpy()
+    shared = device or open_device()
+    rows = torch.from_numpy(to_rows(gaussians)).to(shared.tensors)
+    image = render_rows(shared, rows, view, gaussians.sh_degree, background)
+    picture: npt.NDArray[np.float32] = image.clamp(0.0, 1.0).permute(1, 2, 0).contiguous().cpu().numpy()
     return picture
 
 

@@ -15,6 +15,7 @@ from engine.compress.prune import Contribution, finite_rows, measure_contributio
 from engine.compress.verify import Reference
 from engine.compress.views import NamedView, Views, load_views
 from engine.compress.write import TARGET_DB, SogChoice, read_back, write_asset
+from engine.device import open_device
 from engine.errors import InternalError
 from engine.events import OnEvent, Progress, Warned
 from engine.formats.archive import write_stored_zip
@@ -48,7 +49,7 @@ def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[st
     trained = workspace.train / "gaussians.ply"
     if not trained.is_file():
         raise InternalError("internal.missing_artefact", "Missing file", "train/gaussians.ply is missing; run the train stage")
-    device = Device(n_threads=options.threads)
+    device = open_device(n_threads=options.threads)
     views = load_views(workspace.undistorted, options.train)
     scene = reduce_scene(device, read_back(read_ply, trained), views, options.compress.prune_share, on_event)
     with replacing_folder(workspace.assets) as folder:

@@ -42,13 +42,13 @@ def measure_contribution(
     device: Device, gaussians: Gaussians, views: list[PinholeView], on_view: Callable[[int], None] = lambda _index: None
 ) -> Contribution:
     """Render all views and return what each gaussian gave; ``on_view`` hears the index of each view done. Values must be finite."""
-    rows = torch.from_numpy(to_rows(gaussians))
-    sums, peaks = torch.zeros(len(rows)), torch.zeros(len(rows))
+    rows = torch.from_numpy(to_rows(gaussians)).to(device.tensors)
+    sums, peaks = (torch.zeros(len(rows), device=device.tensors) for _ in range(2))
     for index, view in enumerate(views):
         render_rows(device, rows, view, gaussians.sh_degree)
         device.contribution(len(rows), sums, peaks)
         on_view(index)
-    return Contribution(sums.numpy(), peaks.numpy())
+    return Contribution(sums.cpu().numpy(), peaks.cpu().numpy())
 
 
 def finite_rows(gaussians: Gaussians) -> Mask:
@@ -98,6 +98,7 @@ def pull_in(gaussians: Gaussians, centre: Array, limit: float) -> tuple[Gaussian
 def _lone_giants(device: Device, gaussians: Gaussians, extent: float) -> Mask:
     if len(gaussians) < 8:
         return np.zeros(len(gaussians), bool)
-    spacing = np.sqrt(device.knn(torch.from_numpy(np.ascontiguousarray(gaussians.means))).numpy())
+    means = torch.from_numpy(np.ascontiguousarray(gaussians.means)).to(device.tensors)
+    spacing = np.sqrt(device.knn(means).cpu().numpy())
     giant = gaussians.log_scales.max(axis=1) > np.log(GIANT * extent)
     return np.asarray(giant & (spacing > ISOLATED * np.median(spacing)))

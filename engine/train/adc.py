@@ -42,6 +42,6 @@ def hottest(density: torch.Tensor, room: int) -> torch.Tensor:  # [N, 4] float32
 
 def reset_opacity(state: TrainState) -> None:
     """Let no opacity be above ``RESET_OPACITY``, and forget its momentum."""
-    state.rows[:, LOGIT].clamp_(max=float(torch.logit(torch.tensor(RESET_OPACITY))))
+    state.rows[:, LOGIT].clamp_(max=float(torch.logit(torch.tensor(RESET_OPACITY, device="cpu"))))
     state.optimizer.moment1[:, LOGIT] = 0.0
     state.optimizer.moment2[:, LOGIT] = 0.0

@@ -12,7 +12,7 @@ from engine.scene import PinholeView
 from engine.train.split import LOG_SCALE, MEAN
 
 MARGIN = 0.15  # of the picture, on each side: gaussians centred there still show
-BLOCK = 8_192  # points taken through all views at a time, so that they stay in the cache
+BLOCK = 8_192  # points taken through all views at a time, so that they stay in the cache; a card takes all
 NEAREST = 0.01  # the renderer's near plane
 
 
@@ -25,9 +25,10 @@ def hold_above_floor(rows: torch.Tensor, views: list[PinholeView], floor_px: flo
 
 def sampling_rates(means: torch.Tensor, views: list[PinholeView]) -> torch.Tensor:  # [N, 3] -> [N] float32
     """Return the most pixels per unit of length that any view has at each point; 0 where none sees it."""
-    finest = torch.zeros(len(means))
-    for first in range(0, len(means), BLOCK):
-        points, best = means[first : first + BLOCK].T.contiguous(), finest[first : first + BLOCK]
+    finest = torch.zeros(len(means), device=means.device)
+    block = BLOCK if means.device.type == "cpu" else max(1, len(means))
+    for first in range(0, len(means), block):
+        points, best = means[first : first + block].T.contiguous(), finest[first : first + block]
         for view in views:
             torch.maximum(best, rate_in(points, view), out=best)
     return finest
@@ -35,7 +36,7 @@ def sampling_rates(means: torch.Tensor, views: list[PinholeView]) -> torch.Tenso
 
 def rate_in(points: torch.Tensor, view: PinholeView) -> torch.Tensor:  # [3, N] -> [N]
     """Return focal length over depth where a view sees the points, 0 elsewhere."""
-    pose = torch.from_numpy(view.cam_from_world).float()
+    pose = torch.from_numpy(view.cam_from_world).float().to(points.device)
     x, y, depth = torch.addmm(pose[:, 3:], pose[:, :3], points)
     per_depth = depth.clamp_min(NEAREST).reciprocal()
     right, down = x * per_depth * view.fx + view.cx, y * per_depth * view.fy + view.cy

@@ -23,7 +23,7 @@ def in_front_of_some_colour(example: Example, choice: str, generator: torch.Gene
     """
     kind = kind_of(choice, is_cut_out=example.alpha is not None)
     if kind == "random":
-        red, green, blue = torch.rand(3, generator=generator).tolist()
+        red, green, blue = torch.rand(3, generator=generator, device="cpu").tolist()
         colour = (red, green, blue)
     else:
         colour = WHITE if kind == "white" else BLACK
@@ -52,6 +52,9 @@ def over(colour: Colour, pixels: torch.Tensor, alpha: torch.Tensor) -> torch.Ten
         return pixels
     remainder = np.arange(255.0, -1.0, -1.0)[:, None]  # of the background, by alpha
     table = np.rint(remainder * np.asarray(colour)).astype(np.uint8)
+    if pixels.device.type != "cpu":
+        looked_up = torch.from_numpy(table).to(pixels.device)[alpha.long()]
+        return torch.minimum(looked_up, ~pixels) + pixels
     shown = pixels.numpy()
     behind = np.take(table, alpha.numpy(), axis=0)
     # JPEG and resampling leave colours a little brighter than their alpha: the sum must not wrap.

@@ -1,7 +1,10 @@
 """How many gaussians and steps a run gets: what was asked for, what fits into free memory, what the photos can tell apart."""
 
+import resource
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
 
 from engine.options import TrainOptions
 from engine.train.views import TrainingPhoto
@@ -9,6 +12,10 @@ from engine.train.views import TrainingPhoto
 # Row, two moments and counters are 792 bytes; the kernels' workspace holds about 370; sorting the rows needs all of them twice for a
 # moment. Measured at 100 and 400 thousand gaussians: 2,224 and 2,085 in all (tests/engine/train/test_budget.py).
 BYTES_PER_GAUSSIAN = 2_400
+# Row, two moments and counters are the same 792 bytes, up to three times while rows are put in order or steps are tried on a copy. The
+# kernels hold 84 bytes of records, keys and offsets, and 196 of keys, checkpoints and slots a pair of gaussian and tile, each with an eighth
+# to spare; a tenth of a frame's room again for a fuller one. Reckoned with three pairs a gaussian, not yet measured on a card.
+CARD_BYTES_PER_GAUSSIAN = 3_300
 SHARE_OF_MEMORY = 0.6  # the rest is for photos, previews and whatever else the machine does
 PIXELS_PER_GAUSSIAN = 20.0  # of all photos together; twice the gaussians gained nothing from there on (two of three small sets)
 FEWEST = 1_000
@@ -28,14 +35,14 @@ class Budget:
     warning: str = ""
 
 
-def fit(options: TrainOptions, train: list[TrainingPhoto], free_bytes: int) -> Budget:
+def fit(options: TrainOptions, train: list[TrainingPhoto], free_bytes: int, each_bytes: int = BYTES_PER_GAUSSIAN) -> Budget:
     """Return the options with the gaussians lowered to what memory and photos allow, and the steps raised to enough visits a photo.
 
-    In the classic strategy ``max_gaussians`` is only a ceiling and photos do not lower it.
+    ``each_bytes`` is what a gaussian takes of the ``free_bytes``. In the classic strategy ``max_gaussians`` is only a ceiling and photos do not lower it.
     """
     changes, warning = [], ""
     pixels = sum(photo.view.width * photo.view.height for photo in train)
-    by_memory = max(FEWEST, int(SHARE_OF_MEMORY * free_bytes / BYTES_PER_GAUSSIAN))
+    by_memory = max(FEWEST, int(SHARE_OF_MEMORY * free_bytes / each_bytes))
     by_photos = max(FEWEST, int(pixels / PIXELS_PER_GAUSSIAN)) if options.strategy == "budget" else options.max_gaussians
     n = min(options.max_gaussians, by_memory, by_photos)
     lowered = f"{n:,} gaussians instead of {options.max_gaussians:,}"
@@ -51,12 +58,26 @@ def fit(options: TrainOptions, train: list[TrainingPhoto], free_bytes: int) -> B
     return Budget(replace(options, max_gaussians=n, steps=steps), tuple(changes), warning)
 
 
+def free_on(where: torch.device) -> int:
+    """Return the bytes that are free where a run's tensors are: on the card, or as ``free_memory_bytes`` says."""
+    return int(torch.cuda.mem_get_info(where)[0]) if where.type == "cuda" else free_memory_bytes()
+
+
+def bytes_per_gaussian(where: torch.device) -> int:
+    """Return what a gaussian takes there, of state and of the kernels' workspace, at the peak."""
+    return CARD_BYTES_PER_GAUSSIAN if where.type == "cuda" else BYTES_PER_GAUSSIAN
+
+
 def free_memory_bytes(root: Path = Path("/")) -> int:
-    """Return how much memory this process may still take: what the machine has free, or what its control group leaves, if less.
+    """Return how much memory this process may still take: what the machine has free, or what its control group or its own limit
+    (RLIMIT_AS) leaves, if less.
 
     Where neither can be read (not Linux) nothing is known and nothing is limited.
     """
     free = [UNLIMITED, *(1024 * kilobytes for kilobytes in _values(root / "proc/meminfo", "MemAvailable:"))]
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY:
+        free += [max(0, limit - 1024 * used) for used in _values(root / "proc/self/status", "VmSize:")]
     group = root / "sys/fs/cgroup"
     for limit in _values(group / "memory.max"):
         # Cached files count as used, but are given back when memory is asked for.

@@ -2,15 +2,15 @@
 
 import pickle
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 
 from engine.train.exposure import Exposure
 from engine.train.finite import all_finite
-from engine.train.step import TrainState
+from engine.train.step import CPU, TrainState
 from engine.workspace import replacing
 from kernels.step import OptimizerState
 
@@ -27,43 +27,47 @@ class Checkpoint:
     n_start: int
     seconds: float
     steps: int  # of the whole run
-    max_gaussians: int  # as it was fitted to the machine when the run began
+    max_gaussians: int  # as it was fitted to the machine when the run began, or lowered since
+    max_side: int = 0  # pixels; 0 where photos are as large as the options say
+    rung: int = 0  # of the ladder that a run goes down when memory runs out
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint aside, rename it into place, and drop all but the newest ``KEPT``."""
+    """Write a checkpoint aside, rename it into place, and drop all but the newest ``KEPT``. Its tensors are the CPU's: it fits any device."""
     state = checkpoint.state
-    values = {
+    values: dict[str, Any] = {
         "key": checkpoint.key,
         "step": state.step,
-        "rows": state.rows,
-        "moment1": state.optimizer.moment1,
-        "moment2": state.optimizer.moment2,
-        "last_step": state.optimizer.last_step,
-        "scores": state.scores,
-        "density": state.density,
+        "rows": state.rows.cpu(),
+        "moment1": state.optimizer.moment1.cpu(),
+        "moment2": state.optimizer.moment2.cpu(),
+        "last_step": state.optimizer.last_step.cpu(),
+        "scores": state.scores.cpu(),
+        "density": state.density.cpu(),
         "generator": state.generator.get_state(),
         "queue": checkpoint.queue,
         "n_start": checkpoint.n_start,
         "seconds": checkpoint.seconds,
         "steps": checkpoint.steps,
         "max_gaussians": checkpoint.max_gaussians,
+        "max_side": checkpoint.max_side,
+        "rung": checkpoint.rung,
     }
     if state.exposure is not None:
-        values["exposure"] = asdict(state.exposure)
+        values["exposure"] = vars(state.exposure.to(CPU))
     with replacing(folder / f"checkpoint-{state.step:07d}.pt") as aside:
         torch.save(values, aside)
     for old in _saved(folder)[:-KEPT]:
         old.unlink()
 
 
-def load_latest(folder: Path, key: str) -> Checkpoint | None:
-    """Return the newest readable checkpoint of this key; None when there is none."""
+def load_latest(folder: Path, key: str, where: torch.device = CPU) -> Checkpoint | None:
+    """Return the newest readable checkpoint of this key, its tensors on a device; None when there is none."""
     for path in reversed(_saved(folder)):
         values = _read(path)
         # With NaN or Inf in it a run could only end again where it ended before.
         if values is not None and values["key"] == key and all_finite(each for each in values.values() if isinstance(each, torch.Tensor)):
-            return _restore(values)
+            return _restore(values, where)
     return None
 
 
@@ -79,22 +83,24 @@ def _saved(folder: Path) -> list[Path]:
 
 def _read(path: Path) -> dict[str, object] | None:
     try:
-        values: dict[str, object] = torch.load(path, weights_only=True)
+        values: dict[str, object] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError):
         # Damaged, for instance by a power cut: the one before it will do.
         return None
     return values
 
 
-def _restore(values: dict[str, object]) -> Checkpoint:
+def _restore(values: dict[str, object], where: torch.device) -> Checkpoint:
     tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
     generator = torch.Generator()
     generator.set_state(tensors["generator"])
-    optimizer = OptimizerState(tensors["moment1"], tensors["moment2"], tensors["last_step"])
-    state = TrainState(tensors["rows"], optimizer, tensors["scores"], generator, tensors["density"], int(str(values["step"])))
+    moved = {name: tensor.to(where) for name, tensor in tensors.items() if name != "generator"}
+    optimizer = OptimizerState(moved["moment1"], moved["moment2"], moved["last_step"])
+    state = TrainState(moved["rows"], optimizer, moved["scores"], generator, moved["density"], int(str(values["step"])))
     if "exposure" in values:
-        state.exposure = Exposure(**cast(dict[str, torch.Tensor], values["exposure"]))
+        state.exposure = Exposure(**cast(dict[str, torch.Tensor], values["exposure"])).to(where)
     queue = values["queue"]
     assert isinstance(queue, list)
     n_start, steps, most = (int(str(values[name])) for name in ("n_start", "steps", "max_gaussians"))
-    return Checkpoint(str(values["key"]), state, queue, n_start, float(str(values["seconds"])), steps, most)
+    side, rung = (int(str(values.get(name, 0))) for name in ("max_side", "rung"))
+    return Checkpoint(str(values["key"]), state, queue, n_start, float(str(values["seconds"])), steps, most, side, rung)

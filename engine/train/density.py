@@ -6,7 +6,7 @@ along the longest axis keeps the picture nearly unchanged.
 
 import torch
 
-from engine.order import morton_order
+from engine.order import morton_order_of
 from engine.train.adc import refine_classic, reset_opacity
 from engine.train.recipe import Recipe
 from engine.train.schedule import StepPlan
@@ -60,8 +60,7 @@ def fade(state: TrainState, amount: float) -> None:
 
 def put_in_order(state: TrainState) -> None:
     """Sort the rows along a Morton curve: the kernels then read neighbours from neighbouring lines (a fifth of the step, research)."""
-    order = torch.from_numpy(morton_order(state.rows[:, MEAN].numpy()))
-    state.resize_rows(order, state.rows[:0])
+    state.resize_rows(morton_order_of(state.rows[:, MEAN]), state.rows[:0])
 
 
 def choose_parents(scores: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:  # [N] float32 -> [count] int64
@@ -70,7 +69,8 @@ def choose_parents(scores: torch.Tensor, count: int, generator: torch.Generator)
     Weighted sampling without replacement by exponential keys (Efraimidis and Spirakis 2006).
     """
     weights = scores.double().clamp_min(0.0) + 1e-12
-    keys = torch.rand(len(weights), generator=generator, dtype=torch.float64).log() / weights
+    drawn = torch.rand(len(weights), generator=generator, dtype=torch.float64, device="cpu").to(weights.device)
+    keys = drawn.log() / weights
     return torch.topk(keys, count).indices.sort().values
 
 
@@ -84,6 +84,6 @@ def add_noise(state: TrainState, strength: float) -> None:
     rows = state.rows[faint]
     gate = torch.sigmoid(-100.0 * (opacity[faint] - DEAD_OPACITY))
     axes = rotations(rows[:, QUAT])
-    normal = torch.randn((len(faint), 3, 1), generator=state.generator)
+    normal = torch.randn((len(faint), 3, 1), generator=state.generator, device="cpu").to(rows.device)
     local = (axes.transpose(1, 2) @ normal) * (2.0 * rows[:, LOG_SCALE]).exp().unsqueeze(2)
     state.rows[faint, MEAN] += strength * gate[:, None] * (axes @ local).squeeze(2)

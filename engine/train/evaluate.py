@@ -34,8 +34,9 @@ def evaluate(
         pixels = load_pixels(photo)
         if photo.alpha:
             pixels = over(background, pixels, load_alpha(photo))
+        pixels = pixels.to(device.tensors)
         image = render_rows(device, rows, photo.view, options.sh_degree, background).clamp_(0.0, 1.0)
-        mask = load_mask(photo) if photo.mask else None
+        mask = load_mask(photo).to(device.tensors) if photo.mask else None
         loss = device.loss(image, pixels, ssim_weight=0.2, mask=mask)
         fitted = fitted_mse(image, pixels, mask)
         figures.append(
@@ -84,5 +85,5 @@ def mean_of(figures: list[dict[str, Any]], name: str) -> float:
 def write_pair(folder: Path, photo: TrainingPhoto, pixels: torch.Tensor, image: torch.Tensor) -> None:
     """Write a photo and our render of it as PNG, for people to compare."""
     stem = Path(photo.name).name
-    PillowImage.fromarray(pixels.numpy()).save(folder / f"{stem}.photo.png")
-    PillowImage.fromarray(to_bytes(image.permute(1, 2, 0).numpy())).save(folder / f"{stem}.render.png")
+    PillowImage.fromarray(pixels.cpu().numpy()).save(folder / f"{stem}.photo.png")
+    PillowImage.fromarray(to_bytes(image.permute(1, 2, 0).cpu().numpy())).save(folder / f"{stem}.render.png")

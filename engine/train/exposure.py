@@ -30,18 +30,23 @@ class Exposure:
     values: torch.Tensor  # [M, 2, 3] float32
     moment1: torch.Tensor  # [M, 2, 3] float32
     moment2: torch.Tensor  # [M, 2, 3] float32
-    visits: torch.Tensor  # [M] int64
+    visits: torch.Tensor  # [M] int64, on the CPU: the host alone counts
 
     @classmethod
     def starting_at(cls, log_gains: torch.Tensor) -> "Exposure":  # [M, 3]
         """Return corrections with these gains and no offset."""
         values = torch.stack([log_gains, torch.zeros_like(log_gains)], dim=1).float()
-        return cls(values, torch.zeros_like(values), torch.zeros_like(values), torch.zeros(len(values), dtype=torch.int64))
+        return cls(values, torch.zeros_like(values), torch.zeros_like(values), torch.zeros(len(values), dtype=torch.int64, device="cpu"))
+
+    def to(self, where: torch.device) -> "Exposure":
+        """Return the corrections on a device."""
+        return Exposure(self.values.to(where), self.moment1.to(where), self.moment2.to(where), self.visits)
 
     def correct(self, index: int, image: torch.Tensor) -> None:  # [3, H, W]
         """Turn a render into what photo ``index`` would show, in place."""
-        log_gain, offset = self.values[index].tolist()
-        for plane, gain, shift in zip(image, np.exp(log_gain).tolist(), offset, strict=True):
+        log_gain, offset = self.values[index]
+        gains = log_gain.double().exp().float()
+        for plane, gain, shift in zip(image, gains, offset, strict=True):
             plane.mul_(gain).add_(shift)  # plane by plane: the second pass reads what the first left in the cache
 
     def learn(self, index: int, image: torch.Tensor, grad_image: torch.Tensor, rate: float) -> None:  # [3, H, W] each
@@ -51,7 +56,7 @@ class Exposure:
         """
         log_gain, offset = self.values[index]
         by_offset, by_image = [], []
-        for plane, grad, gain in zip(image, grad_image, log_gain.exp().tolist(), strict=True):
+        for plane, grad, gain in zip(image, grad_image, log_gain.exp(), strict=True):
             by_image.append(torch.dot(grad.view(-1), plane.view(-1)))
             by_offset.append(grad.sum())
             grad.mul_(gain)
@@ -100,14 +105,14 @@ def log_gains(scene: Reconstruction, seen: dict[str, Observations], train: list[
     for index, each in enumerate(train):
         if each.name not in seen:
             continue
-        pixels = photos.pixels(index, LEVEL).numpy()
+        pixels = photos.pixels(index, LEVEL).cpu().numpy()
         colours = pixels_at(pixels, seen[each.name].xy / sizes[each.name])
         usable = ((colours >= DARKEST) & (colours <= BRIGHTEST)).all(axis=1)
         photo.append(np.full(int(usable.sum()), index))
         point.append(seen[each.name].point[usable])
         colour.append(np.log(colours[usable] / 255.0))
     if not sum(map(len, photo)):
-        return torch.zeros((len(train), 3))
+        return torch.zeros((len(train), 3), device="cpu")
     samples = Samples(np.concatenate(photo), np.concatenate(point), np.concatenate(colour))
     return torch.from_numpy(solve_gains(len(train), samples)).float()
 

@@ -20,12 +20,12 @@ def gaussians_from_points(
     """
     xyz, rgb = scene.points.xyz.astype(np.float32), scene.points.rgb.astype(np.float32) / 255.0
     if len(xyz) > max_count:
-        chosen = torch.randperm(len(xyz), generator=generator)[:max_count].sort().values.numpy()
+        chosen = torch.randperm(len(xyz), generator=generator, device="cpu")[:max_count].sort().values.numpy()
         xyz, rgb = xyz[chosen], rgb[chosen]
     gaps = point_gaps(xyz, device)
     n_extra = min(max_count, recipe.min_points) - len(xyz)
     if n_extra > 0 and len(xyz):
-        spread = torch.randn((n_extra, 3), generator=generator).numpy()
+        spread = torch.randn((n_extra, 3), generator=generator, device="cpu").numpy()
         source = np.arange(n_extra) % len(xyz)
         xyz = np.concatenate([xyz, xyz[source] + spread * gaps[source, None]])
         rgb, gaps = np.concatenate([rgb, rgb[source]]), np.concatenate([gaps, gaps[source]])
@@ -36,7 +36,8 @@ def point_gaps(xyz: np.ndarray, device: Device) -> np.ndarray:  # [P, 3] float32
     """Return the root mean square distance to the three nearest points, kept within a sane range of the median."""
     if len(xyz) < 2:
         return np.full(len(xyz), 0.1, np.float32)
-    gaps = device.knn(torch.from_numpy(np.ascontiguousarray(xyz)), 3).sqrt().numpy()
+    points = torch.from_numpy(np.ascontiguousarray(xyz)).to(device.tensors)
+    gaps = device.knn(points, 3).sqrt().cpu().numpy()
     median = float(np.median(gaps))
     low, high = (0.05 * median, 10.0 * median) if median > 0 else (1e-3, 1e-1)
     clipped: np.ndarray = np.clip(gaps, low, high).astype(np.float32)

@@ -26,12 +26,12 @@ def shell_rows(train: list[TrainingPhoto], photos: PhotoCache, centre: Array, ra
     points = centre + radius * directions
     samples = np.full((len(train), count, 3), np.nan, np.float32)
     for index, photo in enumerate(train):
-        pixels = photos.pixels(index, LEVEL).numpy()
+        pixels = photos.pixels(index, LEVEL).cpu().numpy()
         seen, rows, columns = project(points, at_level(photo.view, LEVEL))
         samples[index, seen] = pixels[rows, columns] / 255.0
     seen_by_any = ~np.isnan(samples[:, :, 0]).all(axis=0)
     if not seen_by_any.any():
-        return torch.empty((0, 64))
+        return torch.empty((0, 64), device="cpu")
     colours = np.nanmedian(samples[:, seen_by_any], axis=0)
     spacing = radius * np.sqrt(4.0 * np.pi / count)
     sizes = np.full(int(seen_by_any.sum()), 0.5 * spacing, np.float32)

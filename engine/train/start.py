@@ -14,6 +14,7 @@ from engine.train.watch import Setup
 def first_rows(setup: Setup, scene: Reconstruction, generator: torch.Generator) -> torch.Tensor:
     """Return the gaussians to start from: one a sparse point, and a shell far behind them, [N, 64], along a Morton curve.
 
+    They are made on the CPU, so that every device starts from the same, and moved to the run's device.
     Raises ``CaptureError`` where there is no point.
     """
     recipe, budget = setup.recipe, setup.options.max_gaussians
@@ -29,4 +30,4 @@ def first_rows(setup: Setup, scene: Reconstruction, generator: torch.Generator) 
     if n_shell:
         radius = shell_radius(scene.points.xyz, centre, camera_extent(centres))
         rows = torch.cat([rows, shell_rows(setup.split.train, setup.photos, centre, radius, n_shell, recipe.init_opacity)])
-    return rows[torch.from_numpy(morton_order(rows[:, :3].numpy()))]
+    return rows[torch.from_numpy(morton_order(rows[:, :3].numpy()))].to(setup.device.tensors)

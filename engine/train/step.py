@@ -11,10 +11,16 @@ from engine.train.exposure import Exposure
 from engine.train.schedule import StepPlan
 from kernels.step import DENSITY, Device, LossValues, OptimizerState
 
+CPU = torch.device("cpu")
+
 
 @dataclass
 class TrainState:
-    """Everything a run changes; the only mutable object of training. Rows change in number through ``resize_rows`` alone."""
+    """Everything a run changes; the only mutable object of training. Rows change in number through ``resize_rows`` alone.
+
+    Its tensors are on the run's device. The generator is the CPU's on every device: draws are made there and moved, so that all devices
+    draw the same and a checkpoint fits them all.
+    """
 
     rows: torch.Tensor  # [N, 64] float32
     optimizer: OptimizerState
@@ -27,22 +33,23 @@ class TrainState:
     @classmethod
     def fresh(cls, rows: torch.Tensor, generator: torch.Generator, exposure: Exposure | None = None) -> "TrainState":
         """Return the state before the first step."""
-        n = len(rows)
-        moments = [torch.zeros((n, ROW)) for _ in range(2)]
-        optimizer = OptimizerState(moments[0], moments[1], torch.zeros(n, dtype=torch.int32))
-        return cls(rows, optimizer, torch.zeros(n), generator, torch.zeros((n, DENSITY)), exposure=exposure)
+        n, where = len(rows), rows.device
+        moments = [torch.zeros((n, ROW), device=where) for _ in range(2)]
+        optimizer = OptimizerState(moments[0], moments[1], torch.zeros(n, dtype=torch.int32, device=where))
+        density = torch.zeros((n, DENSITY), device=where)
+        return cls(rows, optimizer, torch.zeros(n, device=where), generator, density, exposure=exposure)
 
     def resize_rows(self, keep: torch.Tensor, added: torch.Tensor) -> None:
         """Keep the rows that ``keep`` names (int64, in this order) and append ``added`` [A, 64] with moments of zero."""
-        n_added = len(added)
+        n_added, where = len(added), self.rows.device
         self.rows = torch.cat([self.rows[keep], added])
         self.optimizer = OptimizerState(
-            torch.cat([self.optimizer.moment1[keep], torch.zeros((n_added, ROW))]),
-            torch.cat([self.optimizer.moment2[keep], torch.zeros((n_added, ROW))]),
-            torch.cat([self.optimizer.last_step[keep], torch.full((n_added,), self.step, dtype=torch.int32)]),
+            torch.cat([self.optimizer.moment1[keep], torch.zeros((n_added, ROW), device=where)]),
+            torch.cat([self.optimizer.moment2[keep], torch.zeros((n_added, ROW), device=where)]),
+            torch.cat([self.optimizer.last_step[keep], torch.full((n_added,), self.step, dtype=torch.int32, device=where)]),
         )
-        self.scores = torch.zeros(len(self.rows))
-        self.density = torch.zeros((len(self.rows), DENSITY))
+        self.scores = torch.zeros(len(self.rows), device=where)
+        self.density = torch.zeros((len(self.rows), DENSITY), device=where)
 
 
 @dataclass(frozen=True)
@@ -54,9 +61,10 @@ class Buffers:
     error_map: torch.Tensor  # [H, W] float32
 
     @classmethod
-    def of(cls, height: int, width: int) -> "Buffers":
+    def of(cls, height: int, width: int, where: torch.device = CPU) -> "Buffers":
         """Return buffers for pictures of a size."""
-        return cls(torch.empty((3, height, width)), torch.empty((3, height, width)), torch.empty((height, width)))
+        image, grad_image = (torch.empty((3, height, width), device=where) for _ in range(2))
+        return cls(image, grad_image, torch.empty((height, width), device=where))
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,23 @@
 """Stage: gaussians from posed photos, by gradient descent on the pictures they make."""
 
-from dataclasses import asdict, replace
+import gc
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from engine.device import CPU, device_name, open_device, to_measure
 from engine.errors import Cancelled, CaptureError, InputError
 from engine.events import OnEvent, Progress, Warned
 from engine.formats.ply import write_ply
 from engine.gaussians import from_rows
 from engine.options import RunOptions
+from engine.scene import Reconstruction
 from engine.train import checkpoint as checkpoints
 from engine.train.antialias import hold_above_floor
 from engine.train.background import in_front_of_some_colour
-from engine.train.budget import fit, free_memory_bytes
+from engine.train.budget import bytes_per_gaussian, fit, free_on
 from engine.train.checkpoint import Checkpoint
 from engine.train.density import densify
 from engine.train.eta import Forecast, foresee
@@ -22,17 +25,30 @@ from engine.train.evaluate import evaluate, mean_of, measured_how
 from engine.train.exposure import first_exposure
 from engine.train.finite import finite_in
 from engine.train.init import camera_extent
+from engine.train.ladder import Rung, Shortage, asked_bytes, is_shortage, lowered, warning
 from engine.train.recipe import Recipe, recipe_of
 from engine.train.schedule import Scale, StepPlan, plan
 from engine.train.start import first_rows
 from engine.train.step import Buffers, Example, TrainState, train_step
 from engine.train.trial import clocks
-from engine.train.views import PhotoCache, ViewSampler, at_level, load_split
+from engine.train.views import PhotoCache, ViewSampler, at_level, cache_bytes, load_split
 from engine.train.watch import Observe, Setup, Watch, write_preview
 from engine.workspace import Workspace, hash_json, read_stamp, replacing, write_json
-from kernels.step import Device, LossValues
+from kernels.step import LossValues
 
 THIN_PSNR_DB = 17.0  # below, a result is worth a word of warning
+
+
+@dataclass(frozen=True)
+class Job:
+    """What was asked for."""
+
+    workspace: Workspace
+    options: RunOptions
+    recipe: Recipe
+    on_event: OnEvent
+    observe: Observe | None
+    device_name: str  # as engine.device names it
 
 
 def run(
@@ -41,43 +57,106 @@ def run(
     """Train, measure on held-out photos, and write train/gaussians.ply, metrics.json and preview.webp.
 
     ``recipe`` replaces that of the options, for experiments; ``observe`` is shown the state after each step and must leave it alone.
-    A run that was interrupted goes on from its last checkpoint. Raises ``CaptureError`` when the held-out PSNR is below the floor.
+    A run that was interrupted goes on from its last checkpoint; one that runs out of memory goes on with less (engine.train.ladder).
+    Raises ``CaptureError`` when the held-out PSNR is below the floor, ``CapacityError`` when the least does not fit.
     """
     torch.set_num_threads(1)  # the kernels have their own pool; torch's would only fight it
-    device = Device(n_threads=options.threads)
-    recipe = recipe or recipe_of(options.train)
-    split, scene = load_split(workspace.undistorted, options.train.max_side, options.train.holdout_every)
+    job = Job(workspace, options, recipe or recipe_of(options.train), on_event, observe, device_name())
+    workspace.train.mkdir(exist_ok=True)
+    rung = Rung()
+    while True:
+        outcome = attempt(job, rung)
+        if not isinstance(outcome, Shortage):
+            return outcome
+        outcome = replace(outcome, free_bytes=free_on(given_back(job.device_name)))
+        rung = lowered(outcome)
+        on_event(warning(outcome, rung))
+
+
+def attempt(job: Job, rung: Rung) -> dict[str, Any] | Shortage:
+    """Return the figures of a finished run, or why it did not fit; nothing of it is held any longer then."""
+    asked = job.options.train
+    try:
+        setup, saved = prepare(job, rung)
+    except (MemoryError, RuntimeError) as error:
+        if not is_shortage(error):
+            raise
+        return Shortage(
+            rung, rung.max_gaussians or asked.max_gaussians, rung.max_side or asked.max_side, asked_bytes(str(error)), 0, str(error)
+        )
+    try:
+        return carry_out(setup, saved)
+    except (MemoryError, RuntimeError) as error:
+        if not is_shortage(error):
+            raise
+        reached = Rung(saved.rung, saved.max_gaussians, saved.max_side)
+        return Shortage(reached, saved.max_gaussians, longest_side(setup), asked_bytes(str(error)), 0, str(error))
+
+
+def given_back(name: str) -> torch.device:
+    """Give what is no longer held back to the card; return where the run's tensors lie."""
+    gc.collect()
+    if name == CPU or not torch.cuda.is_available():
+        return torch.device(CPU)
+    torch.cuda.empty_cache()
+    return torch.device(name)
+
+
+def prepare(job: Job, rung: Rung) -> tuple[Setup, Checkpoint]:
+    """Return what a run holds fixed, and the state that it goes on from: the last checkpoint's, or the first."""
+    workspace, options = job.workspace, job.options
+    device = open_device(job.device_name, options.threads, waits=False)
+    key = run_key(workspace, options, job.recipe)
+    saved = load_checkpoint(workspace, key, rung, device.tensors)
+    max_side = (saved.max_side if saved else rung.max_side) or options.train.max_side
+    split, scene = load_split(workspace.undistorted, max_side, options.train.holdout_every)
     if not split.train:
         raise InputError("input.too_few_photos", "Too few photos", "no photo is left to train on", "Add photos, or hold none out.")
-    workspace.train.mkdir(exist_ok=True)
-    photos = PhotoCache(split.train)
-    centres = np.stack([image.centre_in_world for image in scene.images])
-    extent = camera_extent(centres)
-    key = run_key(workspace, options, recipe)
-    setup = Setup(device, split, photos, extent, recipe, options.train, key, workspace.train, on_event, observe)
-    saved = load_checkpoint(workspace, key)
+    photos = PhotoCache(split.train, cache_bytes(device.tensors), device.tensors)
+    extent = camera_extent(np.stack([image.centre_in_world for image in scene.images]))
+    shown = (workspace.train, job.on_event, job.observe, job.device_name)
+    setup = Setup(device, split, photos, extent, job.recipe, options.train, key, *shown)
     if saved is None:
-        setup = fitted(setup)
-        generator = torch.Generator().manual_seed(options.seed)
-        rows = first_rows(setup, scene, generator)
-        exposure = first_exposure(workspace.undistorted, scene, split.train, photos, options.train.exposure)
-        steps, most = setup.options.steps, setup.options.max_gaussians
-        saved = Checkpoint(key, TrainState.fresh(rows, generator, exposure), [], len(rows), 0.0, steps, most)
-    setup = replace(setup, options=replace(options.train, steps=saved.steps, max_gaussians=saved.max_gaussians))
+        saved = first_checkpoint(job, fitted(setup, rung), scene, rung)
+    if rung.number:
+        checkpoints.save(setup.folder, saved)  # a run that is killed now stays on its rung
+    return replace(setup, options=replace(options.train, steps=saved.steps, max_gaussians=saved.max_gaussians)), saved
+
+
+def first_checkpoint(job: Job, setup: Setup, scene: Reconstruction, rung: Rung) -> Checkpoint:
+    """Return the state before the first step."""
+    generator = torch.Generator().manual_seed(job.options.seed)
+    rows = first_rows(setup, scene, generator)
+    exposure = first_exposure(job.workspace.undistorted, scene, setup.split.train, setup.photos, setup.options.exposure)
+    state = TrainState.fresh(rows, generator, exposure.to(rows.device) if exposure else None)
+    steps, most = setup.options.steps, setup.options.max_gaussians
+    return Checkpoint(setup.key, state, [], len(rows), 0.0, steps, most, rung.max_side, rung.number)
+
+
+def carry_out(setup: Setup, saved: Checkpoint) -> dict[str, Any]:
+    """Take the steps that are left and return the figures."""
     resumed_from = saved.state.step
     buffers: dict[tuple[int, int], Buffers] = {}
     forecast = foresee(setup, saved, lambda state, index, planned: one_step(setup, state, index, planned, buffers))
-    on_event(Progress("train", 0.0, forecast.estimate.words(), {"estimate": asdict(forecast.estimate), "steps": saved.steps}))
+    setup.on_event(Progress("train", 0.0, forecast.estimate.words(), {"estimate": asdict(forecast.estimate), "steps": saved.steps}))
     began = clocks()
     spent = optimise(setup, saved, forecast)
     stats = {**finish(setup, saved.state), **spent, **forecast.estimate.beside(clocks() - began)}
-    checkpoints.clear(workspace.train)
-    return {**stats, "n_start": saved.n_start, "resumed_from_step": resumed_from}
+    checkpoints.clear(setup.folder)
+    lowered_to = {"memory_rung": saved.rung, "max_gaussians": saved.max_gaussians, "max_side": longest_side(setup)}
+    return {**stats, "n_start": saved.n_start, "resumed_from_step": resumed_from, "device": setup.device_name, **lowered_to}
 
 
-def fitted(setup: Setup) -> Setup:
-    """Return the setup with gaussians and steps fitted to machine and photos; say what was changed and why."""
-    budget = fit(setup.options, setup.split.train, free_memory_bytes())
+def longest_side(setup: Setup) -> int:
+    """Return the longer side of the largest photo trained on, pixels."""
+    return max(max(photo.view.width, photo.view.height) for photo in setup.split.train)
+
+
+def fitted(setup: Setup, rung: Rung) -> Setup:
+    """Return the setup with gaussians and steps fitted to rung, machine and photos; say what was changed and why."""
+    where = setup.device.tensors
+    cap = min(setup.options.max_gaussians, rung.max_gaussians or setup.options.max_gaussians)
+    budget = fit(replace(setup.options, max_gaussians=cap), setup.split.train, free_on(where), bytes_per_gaussian(where))
     for change in budget.changes:
         setup.on_event(Progress("train", 0.0, change, {"steps": budget.options.steps, "max_gaussians": budget.options.max_gaussians}))
     if budget.warning:
@@ -85,9 +164,12 @@ def fitted(setup: Setup) -> Setup:
     return replace(setup, options=budget.options)
 
 
-def load_checkpoint(workspace: Workspace, key: str) -> Checkpoint | None:
-    """Return the last checkpoint that fits; remove those that belong to other options or photos."""
-    saved = checkpoints.load_latest(workspace.train, key)
+def load_checkpoint(workspace: Workspace, key: str, rung: Rung, where: torch.device) -> Checkpoint | None:
+    """Return the last checkpoint that fits, on its rung or the one asked for, whichever is lower; remove those that do not fit."""
+    saved = checkpoints.load_latest(workspace.train, key, where)
+    if saved is not None and rung.number > saved.rung:
+        fits = len(saved.state.rows) <= rung.max_gaussians
+        saved = replace(saved, max_gaussians=rung.max_gaussians, max_side=rung.max_side, rung=rung.number) if fits else None
     if saved is None:
         checkpoints.clear(workspace.train)
     return saved
@@ -125,7 +207,7 @@ def one_step(setup: Setup, state: TrainState, index: int, planned: StepPlan, buf
     pixels = setup.photos.pixels(index, planned.level)
     size = (view.height, view.width)
     if size not in buffers:
-        buffers[size] = Buffers.of(*size)
+        buffers[size] = Buffers.of(*size, setup.device.tensors)
     mask, alpha = setup.photos.mask(index, planned.level), setup.photos.alpha(index, planned.level)
     example = Example(view, pixels, index, 1 + index * 8 + planned.level, mask, alpha)
     example = in_front_of_some_colour(example, setup.options.background, state.generator)
@@ -143,7 +225,7 @@ def finish(setup: Setup, state: TrainState) -> dict[str, Any]:
     held_out = bool(setup.split.test)
     photos = setup.split.test or setup.split.train
     with finite_in(f"after step {state.step}, the last"):
-        figures = evaluate(setup.device, state.rows, photos, setup.options, setup.folder / "renders")
+        figures = evaluate(to_measure(setup.device, setup.device_name), state.rows, photos, setup.options, setup.folder / "renders")
     write_json(setup.folder / "metrics.json", {"held_out": held_out, "measured": measured_how(setup.options, photos), "photos": figures})
     plain, fitted, ssim = (mean_of(figures, name) for name in ("psnr_db", "psnr_fitted_db", "ssim"))
     # Where exposures differ, a held-out photo's own is not the gaussians' fault.
@@ -162,7 +244,7 @@ def finish(setup: Setup, state: TrainState) -> dict[str, Any]:
         detail = f"photos that were kept out are matched with only {psnr:.1f} dB; views between your photos will look blurred"
         setup.on_event(Warned("train", "photo.sparse", f"{detail}. More photos, closer together, would help.", {"psnr_db": round(psnr, 2)}))
     with replacing(setup.folder / "gaussians.ply") as aside:
-        write_ply(aside, from_rows(state.rows.numpy(), setup.options.sh_degree))
+        write_ply(aside, from_rows(state.rows.cpu().numpy(), setup.options.sh_degree))
     write_preview(setup, state)
     return {
         "n_gaussians": len(state.rows),

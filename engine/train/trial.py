@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from engine.device import finish
 from engine.train.density import put_in_order
 from engine.train.recipe import Recipe
 from engine.train.schedule import StepPlan
@@ -115,10 +116,10 @@ def grown_copy(state: TrainState, n: int, recipe: Recipe) -> TrainState:
     chance = torch.Generator().manual_seed(n)
     while len(twin.rows) < n:
         have = len(twin.rows)
-        parents = torch.randperm(have, generator=chance)[: n - have]
+        parents = torch.randperm(have, generator=chance, device="cpu")[: n - have].to(twin.rows.device)
         first, second = split(twin.rows[parents], recipe)
         twin.rows[parents] = first
-        twin.resize_rows(torch.arange(have), second)
+        twin.resize_rows(torch.arange(have, device=twin.rows.device), second)
     put_in_order(twin)
     return twin
 
@@ -131,8 +132,10 @@ def with_only(planned: StepPlan, n: int, flag: str = "") -> StepPlan:
 
 def timed(take: Take, state: TrainState, index: int, planned: StepPlan) -> Seconds:
     """Return the time of one step."""
+    finish(state.rows.device)
     began = clocks()
     take(state, index, planned)
+    finish(state.rows.device)
     return clocks() - began
 
 

@@ -13,7 +13,9 @@ from engine.errors import InternalError
 from engine.formats.colmap import read_reconstruction
 from engine.scene import Camera, Image, PinholeView, Reconstruction
 
+CPU = torch.device("cpu")
 CACHE_BYTES = 2 << 30  # photos kept decoded; beyond it the least recently used are read again
+SHARE_OF_CARD = 0.2  # of the free memory, for photos
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,20 @@ def at_level(view: PinholeView, level: int) -> PinholeView:
     return view.resized(max(1, view.width >> level), max(1, view.height >> level))
 
 
-class PhotoCache:
-    """Decoded photos by (index, level), within a budget of bytes. Pixels are [H, W, 3] uint8; of cut-outs, over black."""
+def cache_bytes(where: torch.device) -> int:
+    """Return how much a run may hold of its photos: on a card at most a share of what is free."""
+    if where.type != "cuda":
+        return CACHE_BYTES
+    return min(CACHE_BYTES, int(SHARE_OF_CARD * torch.cuda.mem_get_info(where)[0]))
 
-    def __init__(self, photos: list[TrainingPhoto], budget_bytes: int = CACHE_BYTES) -> None:
+
+class PhotoCache:
+    """Decoded photos by (index, level) on the run's device, within a budget of bytes. Pixels are [H, W, 3] uint8; of cut-outs, over black."""
+
+    def __init__(self, photos: list[TrainingPhoto], budget_bytes: int = CACHE_BYTES, where: torch.device = CPU) -> None:
         self._photos = photos
         self._budget_bytes = budget_bytes
+        self._where = where
         self._held: OrderedDict[tuple[str, int, int], torch.Tensor] = OrderedDict()
         self._held_bytes = 0
 
@@ -94,7 +104,7 @@ class PhotoCache:
         if key in self._held:
             self._held.move_to_end(key)
             return self._held[key]
-        loaded = load(self._photos[index], level)
+        loaded = load(self._photos[index], level).to(self._where)
         self._held[key] = loaded
         self._held_bytes += loaded.nbytes
         while self._held_bytes > self._budget_bytes and len(self._held) > 1:
@@ -140,5 +150,5 @@ class ViewSampler:
     def next(self) -> int:
         """Return the index of the next photo."""
         if not self.queue:
-            self.queue = torch.randperm(self._n_photos, generator=self._generator).tolist()
+            self.queue = torch.randperm(self._n_photos, generator=self._generator, device="cpu").tolist()
         return self.queue.pop()

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from PIL import Image as PillowImage
 
+from engine.device import CPU, to_measure
 from engine.events import Checkpointed, OnEvent, Progress
 from engine.options import TrainOptions
 from engine.render import render_rows, to_bytes
@@ -40,6 +41,7 @@ class Setup:
     folder: Path
     on_event: OnEvent
     observe: Observe | None = None
+    device_name: str = CPU  # as engine.device names it
 
 
 class Course(Protocol):
@@ -111,7 +113,7 @@ def write_preview(setup: Setup, state: TrainState) -> str:
     view = setup.split.train[0].view
     scale = min(1.0, PREVIEW_SIDE / max(view.width, view.height))
     small = view.resized(max(1, round(view.width * scale)), max(1, round(view.height * scale)))
-    image = render_rows(setup.device, state.rows, small, setup.options.sh_degree)
+    image = render_rows(to_measure(setup.device, setup.device_name), state.rows, small, setup.options.sh_degree)
     with replacing(setup.folder / "preview.webp") as aside:
-        PillowImage.fromarray(to_bytes(image.permute(1, 2, 0).numpy())).save(aside, format="WEBP", quality=80)
+        PillowImage.fromarray(to_bytes(image.permute(1, 2, 0).cpu().numpy())).save(aside, format="WEBP", quality=80)
     return f"{setup.folder.name}/preview.webp"

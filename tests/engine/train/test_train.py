@@ -122,7 +122,7 @@ def test_nothing_held_out_is_said_in_the_figures(posed_workspace: Workspace) -> 
 
 
 def test_a_machine_with_little_memory_trains_fewer_gaussians_and_warns(posed_workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "free_memory_bytes", lambda: 8_000_100)
+    monkeypatch.setattr(train, "free_on", lambda _: 8_000_100)
     stats, events = run(posed_workspace, options(steps=150))
     assert stats["n_gaussians"] == 2000
     assert [event.code for event in events if isinstance(event, Warned)].count("capacity.little_memory") == 1
