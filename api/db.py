@@ -88,7 +88,7 @@ def now(session: Session) -> datetime:
 
 
 def migrate(settings: Settings, revision: str = "head") -> None:
-    """Bring the schema to a revision, up or down (``base`` drops all); processes that do so at the same time wait for each other."""
+    """Bring the schema to a revision, up or down: ``base`` drops all, ``-1`` is a step back. Processes wait for each other."""
     engine = make_engine(settings, pooled=False)
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).resolve().parent.parent / "migrations").replace("%", "%%"))
@@ -96,7 +96,7 @@ def migrate(settings: Settings, revision: str = "head") -> None:
     try:
         with engine.begin() as connection:
             config.attributes["connection"] = connection
-            move = command.downgrade if revision == "base" else command.upgrade
+            move = command.downgrade if revision == "base" or revision.startswith("-") else command.upgrade
             move(config, revision)
     finally:
         engine.dispose()

@@ -181,4 +181,5 @@ class Process(Base):
     host: Mapped[str]
     pid: Mapped[int]
     queues: Mapped[str]
+    device: Mapped[str] = mapped_column(default="", server_default="")
     seen_at: Mapped[datetime]

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from api.settings import Settings
 
 RUN_STAGE = "worker.tasks.run_stage"
+CPU_QUEUE, GPU_QUEUE = "cpu", "gpu"
 DAY_S = 86_400
 SOCKET_TIMEOUT_S = 5
 CONNECT_TIMEOUT_S = 1
@@ -30,7 +31,7 @@ def celery_app(settings: Settings) -> Celery:
         # True loses the running message when the broker restarts (research/service.md 3.3); Celery 6 makes it the default.
         worker_cancel_long_running_tasks_on_connection_loss=False,
         task_ignore_result=True,  # the database knows the state
-        task_default_queue="cpu",
+        task_default_queue=CPU_QUEUE,
         task_create_missing_queues=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # for ever; the default gives up after 100

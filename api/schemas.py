@@ -121,7 +121,10 @@ class StageOut(BaseModel):
 
 
 class JobOut(BaseModel):
-    """A job. ``result`` holds registered, photos, psnr_db, ssim, gaussians once it has succeeded."""
+    """A job. ``result`` holds registered, photos, psnr_db, ssim, gaussians, devices (stage to what it ran on) once it has succeeded.
+
+    ``queue`` is cpu or gpu: the workers that run its stage, or may take it.
+    """
 
     id: str
     capture_id: str
@@ -131,6 +134,7 @@ class JobOut(BaseModel):
     n_photos: int
     state: JobState
     stage: str
+    queue: str
     progress: float
     stages: list[StageOut]
     queue_position: int | None
@@ -205,12 +209,13 @@ class PresetList(BaseModel):
 
 
 class ProcessOut(BaseModel):
-    """A worker or dispatcher seen lately."""
+    """A worker or dispatcher seen lately. ``device`` is what a worker's stages run on: auto, cpu, cuda or cuda:N."""
 
     kind: str
     host: str
     pid: int
     queues: str
+    device: str
     seen_at: datetime
 
 

@@ -8,7 +8,7 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from engine.options import STAGES, IngestOptions
+from engine.options import IngestOptions
 
 
 def is_loopback(host: str) -> bool:
@@ -56,7 +56,8 @@ class Settings(BaseSettings):
     max_lost_leases: int = Field(5, description="a job that lost its worker so often fails", ge=1)
 
     engine_command: tuple[str, ...] = Field((sys.executable, "-m", "engine"), description="how the worker starts the engine")
-    train_queue: str = Field("cpu", description="queue of the train stage: gpu where a worker listens to it", pattern="^(cpu|gpu)$")
+    device: str = Field("auto", description="what a worker's stages run on; the engine reads it too", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    gpu_wait_s: float = Field(60.0, description="training goes on on a CPU when no GPU worker was seen for this long", ge=1, le=1800)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -92,9 +93,3 @@ class Settings(BaseSettings):
     def logs(self) -> Path:
         """Folder of the jobs' logs while and after they run on this machine."""
         return self.data_dir / "logs"
-
-    def queue_of(self, stage: str) -> str:
-        """Return the queue whose workers run a stage."""
-        if stage not in STAGES:
-            raise ValueError(f"there is no stage {stage!r}")
-        return self.train_queue if stage == "train" else "cpu"

@@ -19,6 +19,7 @@ from api.settings import Settings
 from cli import address, broker, claims
 from cli.process import Child
 from engine.errors import CapacityError
+from kernels._lib import LibraryMissingError, library_path
 
 DRAIN_S = 20.0
 BROKER_END_S = 5.0
@@ -157,7 +158,7 @@ def _broker(settings: Settings, runtime: Path) -> tuple[Child | None, str]:
 def _children(service: Service, broker_url: str) -> list[Child]:
     """Return the api, the workers and the dispatcher of this machine."""
     settings, python = service.settings, sys.executable
-    gpus = _visible_gpus()
+    gpus = _gpus(settings.device)
     host, port = service.listener.getsockname()[:2]
     env = {
         **os.environ,
@@ -166,7 +167,6 @@ def _children(service: Service, broker_url: str) -> list[Child]:
         "SPLATWORKS_BROKER_URL": broker_url,
         "SPLATWORKS_HOST": str(host),
         "SPLATWORKS_PORT": str(port),
-        "SPLATWORKS_TRAIN_QUEUE": "gpu" if gpus else settings.train_queue,
     }
     fd = service.listener.fileno()
     api = [
@@ -183,11 +183,37 @@ def _children(service: Service, broker_url: str) -> list[Child]:
     ]
     return [
         Child("api", api, env, pass_fds=(fd,)),
-        # Without a GPU one worker hears both bells, so that no choice of queue leaves a job waiting for nobody.
-        Child("worker", _worker("cpu" if gpus else "cpu,gpu"), env),
-        *(Child(f"worker-gpu{gpu}", _worker("gpu"), {**env, "CUDA_VISIBLE_DEVICES": gpu}) for gpu in gpus),
+        # Beside GPU workers it keeps off their cards; without any it trains too, on what the settings say.
+        Child("worker", _worker("cpu"), {**env, "SPLATWORKS_DEVICE": "cpu"} if gpus else env),
+        *(Child(f"worker-gpu{gpu}", _worker("gpu"), {**env, **_card(gpu)}) for gpu in gpus),
         Child("dispatcher", [python, "-m", "worker.dispatcher"], env),
     ]
+
+
+def _card(gpu: str) -> dict[str, str]:
+    """Return the environment of a worker that sees one card only, counted as the cards' own tools count them."""
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": gpu, "SPLATWORKS_DEVICE": "cuda"}
+
+
+def _gpus(device: str) -> list[str]:
+    """Return the cards that get a worker: each visible one, or the one that ``device`` names; none on ``cpu`` or without CUDA kernels."""
+    visible = _visible_gpus()
+    if device == "auto":
+        return visible if _has_cuda_kernels() else []
+    if device == "cuda":
+        return visible or ["0"]  # asked for: where no card is, the stage says so
+    if device.startswith("cuda:"):
+        index = int(device.removeprefix("cuda:"))
+        return [visible[index] if index < len(visible) else str(index)]
+    return []
+
+
+def _has_cuda_kernels() -> bool:
+    try:
+        library_path("cuda")
+    except LibraryMissingError:
+        return False
+    return True
 
 
 def _visible_gpus() -> list[str]:

@@ -224,19 +224,24 @@ class Installation:
         texts |= {"engine_command": json.dumps(self.settings.engine_command)}
         return {**os.environ, "PYTHONPATH": str(REPOSITORY), **{f"SPLATWORKS_{name.upper()}": text for name, text in texts.items()}}
 
-    def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
-        """Start a process in a group of its own."""
+    def start(self, name: str, *command: str, **more: str) -> subprocess.Popen[bytes]:
+        """Start a process in a group of its own, with ``more`` in its environment."""
         with (self.settings.data_dir / f"{name}.out").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", *command], env=self.environment, cwd=REPOSITORY, stdout=log, stderr=log, start_new_session=True
+                [sys.executable, "-m", *command],
+                env={**self.environment, **more},
+                cwd=REPOSITORY,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         self.processes[name] = process
         return process
 
-    def start_worker(self, name: str = "worker", queues: str = "cpu") -> subprocess.Popen[bytes]:
+    def start_worker(self, name: str = "worker", queues: str = "cpu", **more: str) -> subprocess.Popen[bytes]:
         """Start a worker."""
         celery = ("celery", "-A", "worker.app", "worker", "-c", "1", "-Q", queues, "-n", f"{name}@%h")
-        return self.start(name, *celery, "--loglevel", "INFO", "--without-gossip", "--without-mingle")
+        return self.start(name, *celery, "--loglevel", "INFO", "--without-gossip", "--without-mingle", **more)
 
     def start_dispatcher(self, name: str = "dispatcher") -> subprocess.Popen[bytes]:
         """Start a dispatcher."""

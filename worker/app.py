@@ -47,11 +47,13 @@ def _see(queues: str) -> None:
     # No connection is kept: this process forks, and children must not inherit one.
     db = open_database(settings, pooled=False)
     process_id, pause = new_id(), threading.Event()
+    shown = system.Alive("worker", liveness.host_name(), os.getpid(), queues, settings.device)
+    every_s = min(SEEN_EVERY_S, settings.gpu_wait_s / 4)  # a beat or two may fail without the work going elsewhere
     while not stop_flag.is_set():
         try:
             with db.writing() as session:
-                system.see_process(session, process_id, "worker", liveness.host_name(), os.getpid(), queues)
+                system.see_process(session, process_id, shown)
         except SQLAlchemyError as error:
             log.warning("the database does not answer: %s", error)
-        pause.wait(SEEN_EVERY_S)
+        pause.wait(every_s)
     db.close()

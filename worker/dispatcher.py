@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from api.db import Database, now, open_database
 from api.models import Asset, Capture, Job, JobEvent, Photo, new_id
 from api.queue import n_messages, publisher, send
-from api.services import idempotency, leases, system
+from api.services import idempotency, leases, routing, system
 from api.services.jobs import TERMINAL
 from api.settings import Settings
 from api.storage import Storage, open_storage
@@ -56,6 +56,7 @@ def run(dispatcher: Dispatcher, stop: threading.Event) -> None:
                 seen_at = time.monotonic()
                 show_alive(dispatcher)
             recover(dispatcher)
+            redirect(dispatcher)
             ring(dispatcher)
             if time.monotonic() - swept_at >= dispatcher.settings.sweep_s:
                 swept_at = time.monotonic()
@@ -79,7 +80,7 @@ def close(dispatcher: Dispatcher) -> None:
 def show_alive(dispatcher: Dispatcher) -> None:
     """Write that this dispatcher lives."""
     with dispatcher.db.writing() as session:
-        system.see_process(session, dispatcher.process_id, "dispatcher", liveness.host_name(), os.getpid())
+        system.see_process(session, dispatcher.process_id, system.Alive("dispatcher", liveness.host_name(), os.getpid()))
 
 
 def recover(dispatcher: Dispatcher) -> None:
@@ -93,6 +94,17 @@ def recover(dispatcher: Dispatcher) -> None:
         lost += leases.expire(session, dispatcher.settings)
     for job_id in lost:
         log.warning("the worker of job %s is gone", job_id)
+
+
+def redirect(dispatcher: Dispatcher) -> None:
+    """Send waiting jobs where they belong now that GPU workers have come or gone."""
+    with dispatcher.db.reading() as session:
+        if not routing.misrouted(session, dispatcher.settings):
+            return
+    with dispatcher.db.writing() as session:
+        moved = routing.redirect(session, dispatcher.settings)
+    for job_id in moved:
+        log.info("job %s waits in another queue now", job_id)
 
 
 def ring(dispatcher: Dispatcher) -> None:

@@ -108,4 +108,5 @@ def asset_prefix(claim: Claim) -> str:
 def summary(workspace: Workspace) -> dict[str, Any]:
     """Return the figures of the report that the job's row shows."""
     report = read_json(workspace.report)
-    return {name: report[name] for name in SUMMARY if name in report}
+    kernels = {stage: stats["kernel"] for stage, stats in report.get("stages", {}).items() if "kernel" in stats}
+    return {**{name: report[name] for name in SUMMARY if name in report}, **({"devices": kernels} if kernels else {})}

@@ -12,8 +12,8 @@ from redis.exceptions import RedisError
 from api import schemas
 from api.deps import App, Reading, State
 from api.problems import RESPONSES
-from api.queue import broker_client
-from api.services import jobs, system
+from api.queue import CPU_QUEUE, broker_client
+from api.services import jobs, routing, system
 from engine.errors import CapacityError
 from engine.options import PRESETS, RunOptions
 
@@ -67,7 +67,7 @@ def option_schema(kind: Any, default: Any, rule: dict[str, Any]) -> dict[str, An
 @router.get("/v1/system", tags=["system"], operation_id="get_system")
 def get_system(app: App, session: Reading) -> schemas.SystemOut:
     """Return what runs here: processes seen lately, jobs by state, free disk, limits."""
-    names = ("kind", "host", "pid", "queues", "seen_at")
+    names = ("kind", "host", "pid", "queues", "device", "seen_at")
     settings = app.settings
     return schemas.SystemOut(
         version=installed_version(),
@@ -100,18 +100,19 @@ def get_health() -> schemas.Health:
 @router.get("/readyz", tags=["system"], operation_id="get_readiness")
 def get_readiness(app: App, session: Reading) -> schemas.Health:
     """Answer 200 when jobs can run: database, broker, dispatcher, worker and disk are there; else 503 that says what is missing."""
-    kinds = {row.kind for row in system.processes(session)}
+    seen = system.processes(session)
+    n_gpu_workers = sum(routing.is_gpu_worker(row) for row in seen)
     checks = {
         "database": "ok",
         "broker": broker_state(app),
-        "dispatcher": "ok" if "dispatcher" in kinds else "no dispatcher has been seen for 30 s",
-        "worker": "ok" if "worker" in kinds else "no worker has been seen for 30 s",
+        "dispatcher": "ok" if any(row.kind == "dispatcher" for row in seen) else "no dispatcher has been seen for 30 s",
+        "worker": "ok" if any(routing.listens(row, CPU_QUEUE) for row in seen) else "no worker for the cpu queue has been seen for 30 s",
         "disk": disk_state(app),
     }
     missing = [f"{name}: {state}" for name, state in checks.items() if state != "ok"]
     if missing:
         raise CapacityError("capacity.not_ready", "Not ready", "; ".join(missing), "Jobs are accepted and run later.", {"checks": checks})
-    return schemas.Health(status="ok", checks=checks)
+    return schemas.Health(status="ok", checks={**checks, "gpu_workers": str(n_gpu_workers)})
 
 
 def broker_state(app: State) -> str:

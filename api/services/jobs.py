@@ -12,7 +12,7 @@ from api.db import now
 from api.errors import Conflict, Gone, NotFound
 from api.models import Job, JobStage, new_id
 from api.queue import send_after_commit
-from api.services import captures, events, photos
+from api.services import captures, events, photos, routing
 from api.settings import Settings
 from engine.errors import InputError
 from engine.options import STAGES, RunOptions, from_dict, preset, with_overrides
@@ -74,7 +74,7 @@ def create(
         photos_until=max(photo.seq for photo in photos.given(session, capture_id)),
         state="queued",
         stage=STAGES[0],
-        queue=settings.queue_of(STAGES[0]),
+        queue=routing.queue_for(session, settings, STAGES[0]),
         created_at=now(session),
     )
     session.add(job)

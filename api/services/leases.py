@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from api.db import now
 from api.models import Job, JobStage
 from api.queue import send_after_commit
-from api.services import events
+from api.services import events, routing
 from api.services.jobs import NO_HOLDER, move
 from api.settings import Settings
 from engine.errors import SplatError
@@ -127,7 +127,7 @@ def finish_stage(
             raise LeaseLostError(taken.job_id)
         return None
     stage = STAGES[following]
-    queue = settings.queue_of(stage)
+    queue = routing.queue_after(session, settings, taken.queue, stage)
     if queue != taken.queue:
         if not move(
             session, taken.job_id, "queued", taken.is_mine, said={"stage": stage}, stage=stage, queue=queue, dispatched_at=None, **NO_HOLDER

@@ -1,5 +1,6 @@
 """What runs on this installation: processes seen lately, jobs by state, sweeping of old rows."""
 
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 from sqlalchemy import delete, func, select
@@ -11,11 +12,22 @@ from api.models import Job, Process
 SEEN_S = 30.0
 
 
-def see_process(session: Session, process_id: str, kind: str, host: str, pid: int, queues: str = "") -> None:
+@dataclass(frozen=True)
+class Alive:
+    """A worker or dispatcher as it shows itself: machine, process, the queues it listens to (comma between), what its stages run on."""
+
+    kind: str
+    host: str
+    pid: int
+    queues: str = ""
+    device: str = ""
+
+
+def see_process(session: Session, process_id: str, shown: Alive) -> None:
     """Note that a worker or dispatcher is alive now."""
     row = session.get(Process, process_id)
     if row is None:
-        row = Process(id=process_id, kind=kind, host=host, pid=pid, queues=queues, seen_at=now(session))
+        row = Process(id=process_id, **asdict(shown), seen_at=now(session))
         session.add(row)
     row.seen_at = now(session)
 

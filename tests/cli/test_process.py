@@ -77,19 +77,32 @@ def test_exits_are_described_in_words():
 
 
 @pytest.mark.parametrize(
-    ("visible", "workers", "train_queue"),
+    ("device", "visible", "built", "cards"),
     [
-        ("", {"worker": "cpu,gpu"}, "cpu"),
-        ("-1", {"worker": "cpu,gpu"}, "cpu"),
-        ("0,2", {"worker": "cpu", "worker-gpu0": "gpu", "worker-gpu2": "gpu"}, "gpu"),
+        ("auto", "", True, []),
+        ("auto", "-1", True, []),
+        ("auto", "0,2", True, ["0", "2"]),
+        ("auto", "0,2", False, []),
+        ("cpu", "0,2", True, []),
+        ("cuda", "0,2", True, ["0", "2"]),
+        ("cuda", "", True, ["0"]),
+        ("cuda:1", "0,2", True, ["2"]),
+        ("cuda:0", "GPU-6d1f", True, ["GPU-6d1f"]),
     ],
 )
-def test_every_queue_has_a_worker_and_every_visible_card_its_own(tmp_path, monkeypatch, visible, workers, train_queue):
+def test_every_card_that_is_wanted_has_its_own_worker(tmp_path, monkeypatch, device, visible, built, cards):
+    kernels = tmp_path / "kernels"
+    kernels.mkdir()
+    if built:
+        (kernels / "libsplat_cuda.so").touch()
+    monkeypatch.setenv("SPLATWORKS_KERNELS", str(kernels))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    workers = {"worker": "cpu", **{f"worker-gpu{card}": "gpu" for card in cards}}
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        children = _children(Service(Settings(data_dir=tmp_path), listener), "redis+socket:///x?virtual_host=0")
+        children = _children(Service(Settings(data_dir=tmp_path, device=device), listener), "redis+socket:///x?virtual_host=0")
     assert {child.name for child in children} == {"api", "dispatcher", *workers}
     assert {child.name: child.command[child.command.index("-Q") + 1] for child in children if "-Q" in child.command} == workers
-    assert {child.env["SPLATWORKS_TRAIN_QUEUE"] for child in children} == {train_queue}
-    cards = {child.name: child.env["CUDA_VISIBLE_DEVICES"] for child in children if child.name.startswith("worker-gpu")}
-    assert cards == {name: name.removeprefix("worker-gpu") for name in workers if name != "worker"}
+    own = [child.env for child in children if child.name.startswith("worker-gpu")]
+    assert [(env["CUDA_VISIBLE_DEVICES"], env["SPLATWORKS_DEVICE"]) for env in own] == [(card, "cuda") for card in cards]
+    (beside,) = [child.env for child in children if child.name == "worker"]
+    assert not cards or beside["SPLATWORKS_DEVICE"] == "cpu"

@@ -30,6 +30,11 @@ def note(control: Path, line: str) -> None:
         log.write(line + "\n")
 
 
+def device() -> str:
+    """Return what the real engine would work on: its setting, and the one card that it sees."""
+    return "/".join(filter(None, (os.environ.get("SPLATWORKS_DEVICE", "auto"), os.environ.get("CUDA_VISIBLE_DEVICES"))))
+
+
 def behaviour(control: Path, stage: str) -> dict:
     """Return how to behave this time, counting the times."""
     path = control / f"{stage}.json"
@@ -45,6 +50,7 @@ def behaviour(control: Path, stage: str) -> dict:
 def stage_main(control: Path, stage: str, workspace: Workspace, options: dict) -> None:
     plan = behaviour(control, stage)
     note(control, f"start {stage} {os.getpid()}")
+    note(control, f"device {stage} {device()}")
     stopped = []
     signal.signal(signal.SIGTERM, signal.SIG_IGN if plan.get("deaf") else lambda *_: stopped.append(True))
     with locked(workspace):
@@ -96,9 +102,11 @@ def write_results(stage: str, workspace: Workspace, options: dict) -> None:
             "psnr_db": 30.5,
             "ssim": 0.9,
             "gaussians": options["train"]["max_gaussians"],
+            "stages": {each: stamp.stats for each in STAGES if (stamp := read_stamp(workspace, each))},
         }
         write_json(workspace.report, report)
-    stamp = Stamp("key", options[stage], {"n_photos": len(photos)}, 0.1)
+    stats = {"n_photos": len(photos), **({"kernel": device()} if stage == "train" else {})}
+    stamp = Stamp("key", options[stage], stats, 0.1)
     write_json(workspace.stamp(stage), stamp.__dict__)
     say(StageDone(stage, 0.1, False, stamp.stats))
 

@@ -5,12 +5,12 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from api.db import now
 from api.errors import Conflict
 from api.models import Job
-from api.services import events, jobs, leases
+from api.services import events, jobs, leases, routing, system
 from api.services.leases import Claim, Finished, Holder, LeaseLostError
 from engine.errors import CapacityError
 from tests.api.services.test_leases import make_job, row
@@ -28,7 +28,7 @@ class Walk:
         self.claims: list[Claim] = []
         self.n_refused = 0
         # Every third walk is unlucky: its stages break more often than they end.
-        self.weights = [6, 6, 2, 3, 1, 1, 6, 1, 2, 0.1] if seed % 3 == 2 else [6, 6, 2, 3, 6, 6, 1, 1, 2, 0.15]
+        self.weights = [6, 6, 2, 3, 1, 1, 6, 1, 2, 0.1, 1] if seed % 3 == 2 else [6, 6, 2, 3, 6, 6, 1, 1, 2, 0.15, 1]
         self.moves = [
             self.claim,
             self.claim,
@@ -40,6 +40,7 @@ class Walk:
             self.release,
             self.lapse,
             self.cancel,
+            self.turn,
         ]
 
     def step(self) -> None:
@@ -59,7 +60,9 @@ class Walk:
 
     def claim(self, session) -> None:
         session.execute(update(Job).where(Job.id == self.job_id).values(not_before=None))
-        taken = leases.claim(session, self.settings, self.job_id, "cpu", Holder("h", self.random.randrange(3), "s"))
+        waits_in = session.scalars(select(Job.queue).where(Job.id == self.job_id)).one()
+        queue = waits_in if self.random.random() < 0.8 else self.random.choice(["cpu", "gpu"])  # sometimes an old bell
+        taken = leases.claim(session, self.settings, self.job_id, queue, Holder("h", self.random.randrange(3), "s"))
         if taken is not None:
             self.claims.append(taken)
 
@@ -88,6 +91,13 @@ class Walk:
     def lapse(self, session) -> None:
         session.execute(update(Job).where(Job.lease_until.is_not(None)).values(lease_until=now(session) - timedelta(seconds=1)))
         leases.expire(session, self.settings)
+
+    def turn(self, session) -> None:
+        if self.random.random() < 0.5:
+            system.see_process(session, f"gpu worker of {self.job_id}"[:36], system.Alive("worker", "h", 1, "gpu", "cuda"))
+        else:
+            system.forget_process(session, f"gpu worker of {self.job_id}"[:36])
+        routing.redirect(session, self.settings)
 
     def cancel(self, session) -> None:
         jobs.request_cancel(session, self.job_id)
