@@ -15,8 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
+GPU_WORKERS = {name: service for name, service in OURS.items() if service["build"].get("target") == "gpu"}
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
-ENGINE_ONLY = {"numpy", "pillow", "pycolmap", "torch"}
+ENGINE_ONLY = {"numpy", "opencv-python-headless", "pillow", "pycolmap", "torch"}
 
 
 def with_defaults(text: str) -> str:
@@ -73,7 +74,7 @@ def test_environment_makes_settings_that_are_accepted(name, monkeypatch):
     assert settings.database == "postgresql+psycopg://splatworks:change-me@database:5432/splatworks"
     assert settings.storage_options["aws_endpoint"] == "http://storage:8333"
     assert open_storage(settings).root is None
-    assert {settings.queue_of("ingest"), settings.queue_of("train")} == {"cpu"}
+    assert settings.device == ("cuda" if name in GPU_WORKERS else "auto")
 
 
 def test_storage_credentials_of_the_server_and_its_clients_agree():
@@ -89,12 +90,25 @@ def test_the_api_is_published_to_this_machine_only():
     assert all(port.startswith("127.0.0.1:") for port in published["api"])
 
 
-def test_the_gpu_worker_starts_only_on_request_and_reserves_a_card():
-    gpu = SERVICES["worker-gpu"]
-    assert gpu["profiles"] == ["gpu"]
-    (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
-    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
-    assert all("profiles" not in service for name, service in SERVICES.items() if name != "worker-gpu")
+def test_gpu_workers_start_only_on_request_and_reserve_a_card_each():
+    assert {service["profiles"][0] for service in GPU_WORKERS.values()} == {"gpu", "gpu1"}
+    devices = [service["deploy"]["resources"]["reservations"]["devices"] for service in GPU_WORKERS.values()]
+    assert all((device["driver"], device["capabilities"]) == ("nvidia", ["gpu"]) for (device,) in devices)
+    assert sorted(device["device_ids"] for (device,) in devices) == [["0"], ["1"]]
+    assert all("profiles" not in service for name, service in SERVICES.items() if name not in GPU_WORKERS)
+    assert all("celery" in service["healthcheck"]["test"][1] for service in GPU_WORKERS.values())
+
+
+def test_the_gpu_image_insists_on_cuda_kernels_and_listens_to_their_queue_alone():
+    stages = re.split(r"^FROM ", (ROOT / "docker" / "worker.Dockerfile").read_text(), flags=re.MULTILINE)[1:]
+    named = {stage.splitlines()[0].rpartition(" AS ")[2]: stage for stage in stages}
+    assert "-devel-" in named["wheel-gpu"].splitlines()[0]
+    assert "cmake.define.SPLAT_CUDA=ON" in named["wheel-gpu"]
+    assert "-base-" in named["gpu"].splitlines()[0]
+    assert "from=wheel-gpu" in named["gpu"]
+    assert "SPLATWORKS_DEVICE=cuda" in named["gpu"]
+    assert '"-Q", "gpu"' in named["gpu"]
+    assert '"-Q", "cpu"' in named["cpu"]
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
