@@ -104,7 +104,8 @@ def test_trainer_gets_pinhole_photos_of_the_stated_size(capture: Capture, model:
         view = capture.truth.views[image.name]
         assert (camera.width < camera.height) == (view.width < view.height)
         assert camera.params[0] == pytest.approx(view.fx, rel=0.02)
-    assert sorted(path.name for path in capture.workspace.undistorted.iterdir()) == ["images", "sparse"]
+    assert sorted(path.name for path in capture.workspace.undistorted.iterdir()) == ["alpha", "images", "masks", "sparse"]
+    assert not any(True for layer in ("alpha", "masks") for _ in (capture.workspace.undistorted / layer).iterdir())
     assert len(list((capture.workspace.undistorted / "images").iterdir())) == 8
     assert model.points.tracks.min() >= 2
     assert len(model.points.xyz) == capture.stats["n_points"] > 300
