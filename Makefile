@@ -8,7 +8,7 @@ KERNEL_SOURCES := $(shell find kernels -name '*.cpp' -o -name '*.h' -o -name '*.
 WEB_SOURCES := $(shell find web -path web/node_modules -prune -o -type f -print)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup web demo test check format bench serve kernels kernels-check cuda-check clean
+.PHONY: help setup web demo test check format bench serve kernels kernels-check cuda-check gpu-check clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ kernels-check: ## kernels under sanitizers, on emulated older and Arm machines, 
 
 cuda-check: setup ## CUDA kernels without a card: compiled for all, logic run on the CPU
 	PYTHON=$(PY) kernels/tests/cuda_check.sh build/cuda-check
+
+gpu-check: ## all that needs an NVIDIA card, in nine minutes, with any python3 that has torch: docs/gpu.md
+	GSPLAT="$(GSPLAT)" GPU_CHECK_SCENES="$(GPU_CHECK_SCENES)" timeout -k 5 535 $(PYTHON) -m bench.gpu_check
 
 bench: setup ## kernel and training speed of this machine
 	$(PY) -m bench.kernels

@@ -1,0 +1,94 @@
+"""Running out of a card's memory: ``python -m bench.gpu_memory --json OUT``. A named error, then work as before.
+
+On a card all memory but a little is taken first; on the shim the environment's SPLAT_SHIM_MEMORY limits it.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from bench.gpu_device import BLACK, SH_DEGREE, is_real, wait
+from bench.gpu_report import Report
+from bench.kernel_scene import Scene, rows_of
+from kernels.step import CameraParams, Device
+
+LEFT_BYTES = 192 << 20  # for other processes' contexts and the small things
+LARGE, SMALL = (1_000_000, 3840, 2160), (2_000, 160, 90)  # gaussians, size
+
+
+def plain_scene(n: int, width: int, height: int) -> Scene:
+    """Return a scene without fitting its sizes."""
+    pose = (1, 0, 0, 0, 0, 1, 0, 0.6, 0, 0, 1, 5.0)
+    return Scene(torch.from_numpy(rows_of(n, 0)), CameraParams(pose, 0.75 * width, 0.75 * width, width / 2, height / 2, width, height))
+
+
+def take_all_but(device: Device, left_bytes: int) -> list[torch.Tensor]:
+    """Return tensors that leave about ``left_bytes`` of the card's memory to others; plain allocations, and none on the shim."""
+    taken: list[torch.Tensor] = []
+    while is_real(device):
+        torch.cuda.empty_cache()
+        free = torch.cuda.mem_get_info(device.tensors)[0] - left_bytes
+        if free < 64 << 20:
+            break
+        try:
+            taken.append(torch.empty(free - (free % 4096), dtype=torch.uint8, device=device.tensors))
+        except torch.OutOfMemoryError:  # in one piece it may not be had
+            taken.append(torch.empty(free // 2, dtype=torch.uint8, device=device.tensors))
+    return taken
+
+
+def render(device: Device, scene: Scene) -> torch.Tensor:
+    """Return the picture, on the CPU; raises ``MemoryError``."""
+    image = torch.empty((3, scene.camera.height, scene.camera.width), device=device.tensors)
+    device.forward(scene.rows.to(device.tensors), scene.camera, SH_DEGREE, BLACK, image)
+    wait(device)
+    return image.cpu()
+
+
+def outgrow(device: Device, scene: Scene) -> str:
+    """Render without the memory for it; return the error's text, or nothing if there was none."""
+    rows = scene.rows.to(device.tensors)
+    image = torch.empty((3, scene.camera.height, scene.camera.width), device=device.tensors)
+    taken = take_all_but(device, LEFT_BYTES)
+    try:
+        device.forward(rows, scene.camera, SH_DEGREE, BLACK, image)
+        wait(device)
+    except MemoryError as error:
+        return str(error)
+    finally:
+        del taken
+        if is_real(device):
+            torch.cuda.empty_cache()
+    return ""
+
+
+def check(device: Device, large: Scene, small: Scene, report: Report) -> None:
+    """Add what happened before, without memory, and afterwards."""
+    before = render(device, small)
+    said = outgrow(device, large)
+    report.add({"when": "without memory", "happened": said or "no error", "right": "bytes" in said})
+    if "bytes" not in said:
+        report.fail(f"{len(large.rows):,} gaussians without memory for them gave {said or 'no error'!r}, not the named one")
+    is_same = bool(torch.equal(render(device, small), before))
+    report.add({"when": "afterwards, small", "happened": "rendered on the same device", "right": is_same})
+    if not is_same:
+        report.fail("the device draws another picture after it ran out of memory")
+    if is_real(device):
+        is_finite = bool(torch.isfinite(render(device, large)).all())
+        report.add({"when": "afterwards, large", "happened": f"{device.info().workspace_bytes:,} bytes of workspace", "right": is_finite})
+
+
+def main() -> int:
+    """Check; return 1 when something is not as it should be."""
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu_memory", description=__doc__)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--large", type=int, default=LARGE[0], metavar="GAUSSIANS")
+    given = parser.parse_args()
+    report = Report("Out of memory", given.json)
+    check(Device("cuda"), plain_scene(given.large, *LARGE[1:]), plain_scene(*SMALL), report)
+    return 1 if report.failures else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,135 @@
+"""What can be known of ``make gpu-check`` without a card: its order, its page, its JSON, and that parts of it run on the shim."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import gpu_check
+from bench.gpu_card import Peaks, card_facts
+from bench.gpu_check import Run, background_parts, build_parts, checking_parts, main, measuring_parts, module, report_path
+from bench.gpu_equal import compare, results_of
+from bench.gpu_memory import check as check_memory
+from bench.gpu_memory import plain_scene
+from bench.gpu_parts import Part
+from bench.gpu_report import Report
+from bench.gpu_scenes import MadeScene, Size, make, read
+from bench.gpu_speed import measure_stages, measure_steps, work_of
+from bench.gpu_walk import subjects, walk
+from bench.kernel_scene import surface_scene
+from kernels.step import Device, ForwardStats
+from tests.kernels.conftest import card
+
+
+@pytest.fixture(scope="module")
+def cuda() -> Device:
+    return card()
+
+
+def test_without_a_card_it_says_so_and_ends(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu_check"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main() == 2
+    assert "no NVIDIA card" in capsys.readouterr().err
+
+
+def test_every_module_that_is_started_is_there_and_has_a_name_of_its_own() -> None:
+    parts = [*build_parts("90"), *checking_parts(), *measuring_parts(["folder"]), *background_parts("120")]
+    assert len({part.name for part in parts}) == len(parts)
+    for part in parts:
+        names = [name for name in part.command if name.startswith("bench.")]
+        assert all((Path(gpu_check.__file__).parent / f"{name.removeprefix('bench.')}.py").is_file() for name in names)
+    assert report_path(parts[-3]).name == "gpu_train.json"
+    gsplat = parts[-1]
+    assert gsplat.environment["TORCH_CUDA_ARCH_LIST"] == "12.0"
+
+
+def test_the_parts_that_must_run_fit_into_the_time_together() -> None:
+    certain = [part for part in checking_parts() if part.name in ("card", "kernel_tests", "walk", "memcheck")]
+    assert sum(part.limit_s for part in [*build_parts("90"), *certain]) < gpu_check.TOTAL_S
+
+
+def test_a_run_prints_and_writes_each_part_when_it_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu_check, "LOGS", tmp_path / "logs")
+    monkeypatch.setattr(gpu_check, "REPORTS", tmp_path / "reports")
+    run = Run(60, tmp_path / "all.json")
+    good = "import sys; from bench.gpu_report import Report; from pathlib import Path; Report('Good', Path(sys.argv[2])).add({'a': 1})"
+    run.do(Part("good", "Good part", (sys.executable, "-c", good, "--json", str(tmp_path / "reports" / "good.json")), 30, 1))
+    run.do(Part("bad", "Bad part", (sys.executable, "-c", "print('why'); raise SystemExit(4)"), 30, 1))
+    written = json.loads((tmp_path / "all.json").read_text())
+    assert [part["outcome"] for part in written["parts"]] == ["ok", "FAILED (4)"]
+    assert written["reports"]["good"]["rows"] == [{"a": 1}]
+    page = capsys.readouterr().out
+    assert "| 1 |" in page
+    assert "why" in page
+    assert not run.is_good()
+    assert "| Bad part | FAILED (4) |" in run.summary()
+
+
+def test_card_facts_are_text_and_name_the_commit() -> None:
+    facts = card_facts()
+    assert facts["torch"] == torch.__version__
+    assert all(isinstance(value, str) and value for value in facts.values())
+
+
+def test_a_module_command_names_its_report() -> None:
+    command = module("gpu_equal", "--cases", "1")
+    assert command[1:3] == ("-m", "bench.gpu_equal")
+    assert command[-2:] == ("--cases", "1")
+
+
+def test_every_call_is_walked_through(cuda: Device) -> None:
+    for subject, sh_degree in subjects(is_quick=True):
+        walk(cuda, subject, sh_degree)
+
+
+def test_card_and_cpu_are_equal_and_a_wrong_gradient_is_seen(cuda: Device) -> None:
+    scene = surface_scene(800, 64, 48, 12.0)
+    report, truth = Report("Equal"), results_of(Device("cpu"), scene)
+    ours = results_of(cuda, scene)
+    compare(ours, truth, "small", report)
+    assert report.failures == []
+    assert all(row["equal"] for row in report.rows)
+    ours.arrays["gradient quats"][0] += 1e-3
+    compare(ours, truth, "small", report)
+    assert report.failures[0].startswith("gradient quats of small differs")
+
+
+def test_stages_and_steps_are_measured(cuda: Device) -> None:
+    assert cuda.info().name
+    size, report = Size(600, 64, 48), Report("Speed")
+    made = MadeScene(surface_scene(600, 64, 48, 12.0), 12.0)
+    measure_stages(size, made, Peaks(1e12, 1e13), report, repetitions=2)
+    assert [row["stage"] for row in report.rows] == ["project", "sort", "bin", "forward", "loss", "backward", "gradient", "sum"]
+    assert all(float(str(row["ms"])) > 0 for row in report.rows if row["stage"] not in ("sort", "bin"))
+    measure_steps(size, made, report, seconds=0.1)
+    assert float(str(report.rows[-1]["steps/s, SH rest every 4th"])) > 0
+
+
+def test_a_scene_is_made_once_and_read_back(tmp_path: Path) -> None:
+    size = Size(500, 64, 48)
+    make(size, tmp_path)
+    written = size.file(tmp_path).stat().st_mtime_ns
+    made = read(size, tmp_path)
+    assert size.file(tmp_path).stat().st_mtime_ns == written
+    assert made.scene.rows.shape == (500, 64)
+    assert made.scene.camera.width == 64
+    assert 5 < made.blended_per_pixel < 60
+
+
+def test_the_least_work_grows_with_what_is_seen() -> None:
+    few, many = (work_of("backward", 100, ForwardStats(50, pairs), 1000, 10.0) for pairs in (100, 200))
+    assert many.size_bytes - few.size_bytes == 100 * 88
+    assert few.flop == many.flop > 0
+
+
+def test_memory_that_suffices_is_told_as_a_failure_of_the_check(cuda: Device) -> None:
+    report = Report("Memory")
+    check_memory(cuda, plain_scene(200, 64, 48), plain_scene(100, 32, 32), report)
+    assert len(report.failures) == 1
+    assert "gave 'no error'" in report.failures[0]
+    assert report.rows[1]["right"]
