@@ -209,7 +209,7 @@ class PresetList(BaseModel):
 
 
 class ProcessOut(BaseModel):
-    """A worker or dispatcher seen lately. ``device`` is what a worker's stages run on: auto, cpu, cuda or cuda:N."""
+    """A worker or dispatcher seen lately. ``device`` is what a worker's stages run on; a card with its name."""
 
     kind: str
     host: str

@@ -2,7 +2,7 @@
 
 ``python -m engine run PHOTOS WORKSPACE --preset draft`` does everything. ``python -m engine stage NAME WORKSPACE`` does one stage and
 says what it does as JSON lines on standard output: this is what the worker and ``run`` start as a child.
-``python -m engine estimate PHOTOS`` says what a run would take.
+``python -m engine estimate PHOTOS`` says what a run would take; ``python -m engine device`` what it would run on.
 """
 
 import argparse
@@ -166,6 +166,19 @@ def run_estimate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def run_device(_arguments: argparse.Namespace) -> int:
+    """Say what stages would run on here, after trying it: the setting's word, and the kernels' name of it."""
+    from engine.device import device_name, open_device  # noqa: PLC0415
+
+    try:
+        name = device_name()
+        sys.stdout.write(f"{name}\n" if name == "cpu" else f"{name}: {open_device(name).info().name}\n")
+    except SplatError as error:
+        sys.stderr.write(f"{error.detail}\n")
+        return error.exit_code
+    return 0
+
+
 def print_event(event: Event) -> None:
     """Write an event as a line on standard output."""
     write_line(sys.stdout, to_json_line(event))
@@ -186,6 +199,7 @@ def parser() -> argparse.ArgumentParser:
     estimate = commands.add_parser("estimate", help="what a run will take: seconds of each stage, memory, disk")
     estimate.add_argument("folder", help="photos, or a workspace with poses")
     estimate.add_argument("--json", action="store_true", help="figures as JSON")
+    commands.add_parser("device", help="what stages would run on here, after trying it")
     for command in (run, stage, estimate):
         command.add_argument("--preset", default="draft", help=", ".join(PRESETS))
         command.add_argument("--set", action="append", default=[], metavar="GROUP.NAME=VALUE", help="such as train.steps=500")
@@ -196,7 +210,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Parse the command line and do what it says; return the exit status."""
     arguments = parser().parse_args()
-    commands = {"run": run_all, "stage": run_one_stage, "estimate": run_estimate}
+    commands = {"run": run_all, "stage": run_one_stage, "estimate": run_estimate, "device": run_device}
     return commands[arguments.command](arguments)
 
 

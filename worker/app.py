@@ -2,7 +2,9 @@
 
 import logging
 import os
+import sys
 import threading
+from functools import cache
 
 from celery import signals
 from sqlalchemy.exc import SQLAlchemyError
@@ -12,7 +14,8 @@ from api.models import new_id
 from api.queue import celery_app
 from api.services import system
 from api.settings import Settings
-from worker import launch, liveness
+from engine.errors import CapacityError
+from worker import card, launch, liveness
 from worker.runtime import StopFlag
 
 SEEN_EVERY_S = 5.0
@@ -22,6 +25,20 @@ settings = Settings()
 app = celery_app(settings)
 # Made before the pool forks, so that the main process can tell its children to stop.
 stop_flag = StopFlag()
+
+
+@signals.celeryd_after_setup.connect
+def _try_card(**_: object) -> None:
+    """End before the first message when this worker is for cards and cannot open one: it would spoil the jobs of those that can."""
+    try:
+        _device()
+    except CapacityError as error:
+        sys.exit(f"{error.title}: {error.detail}. {error.hint}")
+
+
+@cache
+def _device() -> str:
+    return card.device_of(settings, app.amqp.queues.consume_from)
 
 
 @signals.worker_process_init.connect
@@ -47,7 +64,7 @@ def _see(queues: str) -> None:
     # No connection is kept: this process forks, and children must not inherit one.
     db = open_database(settings, pooled=False)
     process_id, pause = new_id(), threading.Event()
-    shown = system.Alive("worker", liveness.host_name(), os.getpid(), queues, settings.device)
+    shown = system.Alive("worker", liveness.host_name(), os.getpid(), queues, _device())
     every_s = min(SEEN_EVERY_S, settings.gpu_wait_s / 4)  # a beat or two may fail without the work going elsewhere
     while not stop_flag.is_set():
         try:

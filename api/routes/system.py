@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from api import schemas
 from api.deps import App, Reading, State
 from api.problems import RESPONSES
-from api.queue import CPU_QUEUE, broker_client
+from api.queue import CPU_QUEUE, GPU_QUEUE, broker_client
 from api.services import jobs, routing, system
 from engine.errors import CapacityError
 from engine.options import PRESETS, RunOptions
@@ -101,7 +101,7 @@ def get_health() -> schemas.Health:
 def get_readiness(app: App, session: Reading) -> schemas.Health:
     """Answer 200 when jobs can run: database, broker, dispatcher, worker and disk are there; else 503 that says what is missing."""
     seen = system.processes(session)
-    n_gpu_workers = sum(routing.is_gpu_worker(row) for row in seen)
+    n_gpu_workers = sum(routing.listens(row, GPU_QUEUE) for row in seen)
     checks = {
         "database": "ok",
         "broker": broker_state(app),

@@ -16,19 +16,14 @@ GPU_STAGES = ("train", "compress")
 
 
 def listens(process: Process, queue: str) -> bool:
-    """Tell whether a worker takes stages from a queue."""
+    """Tell whether a worker takes stages from a queue; one on the GPU queue has opened its card before it shows itself."""
     return queue in process.queues.split(",")
-
-
-def is_gpu_worker(process: Process) -> bool:
-    """Tell whether a worker takes stages for a card: it listens to their queue and was not told to use the CPU."""
-    return process.kind == "worker" and listens(process, GPU_QUEUE) and process.device != "cpu"
 
 
 def has_gpu_worker(session: Session, settings: Settings) -> bool:
     """Tell whether a GPU worker was seen in the last ``gpu_wait_s``."""
     since = now(session) - timedelta(seconds=settings.gpu_wait_s)
-    return any(is_gpu_worker(process) for process in session.scalars(select(Process).where(Process.seen_at >= since)))
+    return any(listens(process, GPU_QUEUE) for process in session.scalars(select(Process).where(Process.seen_at >= since)))
 
 
 def queue_for(session: Session, settings: Settings, stage: str) -> str:

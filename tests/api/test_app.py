@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import text
 
 from api.app import create_app, document_text
 from api.db import make_engine, migrate
@@ -93,6 +94,27 @@ def test_the_api_process_loads_neither_torch_nor_numpy_nor_pillow():
     code = "import sys, api.app; print([m for m in ('torch', 'numpy', 'PIL', 'pycolmap') if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_the_migration_that_names_devices_goes_up_and_down_and_keeps_the_rows(stack, tmp_path):
+    settings = Settings(database_url=stack.new_database() or f"sqlite:///{tmp_path}/x.db")
+    migrate(settings)
+    engine = make_engine(settings)
+    try:
+        migrate(settings, "-1")
+        with engine.begin() as connection:
+            row = "INSERT INTO process (id, kind, host, pid, queues, seen_at) VALUES ('a', 'worker', 'h', 1, 'gpu', '2026-11-20 00:00:00')"
+            connection.execute(text(row))
+        migrate(settings)
+        with engine.connect() as connection:
+            assert connection.execute(text("SELECT queues, device FROM process")).one() == ("gpu", "")
+        migrate(settings, "-1")
+        with engine.connect() as connection:
+            assert "device" not in connection.execute(text("SELECT * FROM process")).mappings().one()
+        migrate(settings)
+    finally:
+        engine.dispose()
+    stack.give_back(settings.database_url)
 
 
 def test_migrations_go_up_and_down_and_make_the_tables_of_the_models(stack, tmp_path):

@@ -104,6 +104,15 @@ def test_children_that_die_are_started_again(serve_one):
     assert serve_one.log.read_text().count("ended by signal 9 (SIGKILL); starting it again") == 4
 
 
+def test_a_gpu_worker_without_its_card_says_so_and_the_rest_goes_on(serve_one):
+    serve_one.env = {"SPLATWORKS_DEVICE": "cuda", "CUDA_VISIBLE_DEVICES": ""}
+    serve_one.start()
+    wait_until(lambda: "worker-gpu0 ended with exit status 1" in serve_one.log.read_text(), what="the end of the GPU worker")
+    assert "No such card: a worker for the gpu queue needs a card" in serve_one.log.read_text()
+    workers = [(row["queues"], row["device"]) for row in serve_one.get("/v1/system")["processes"] if row["kind"] == "worker"]
+    assert workers == [("cpu", "cpu")]
+
+
 def start_job(service: Serve, photos: Path, steps: int) -> str:
     """Start a job whose training takes steps / 5000 seconds, and wait until it trains."""
     files = [("files", (path.name, path.read_bytes())) for path in photos.glob("[0-9].jpg")]

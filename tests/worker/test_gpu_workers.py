@@ -42,7 +42,7 @@ def test_train_and_compress_run_at_the_gpu_worker_and_the_rest_at_the_other(mixe
     assert job["stages"][2]["stats"]["kernel"] == "cuda/0"
     assert job["queue"] == "gpu"
     workers = {row["queues"]: row["device"] for row in client.get("/v1/system").json()["processes"] if row["kind"] == "worker"}
-    assert workers == {"cpu": "cpu", "gpu": "cuda"}
+    assert workers == {"cpu": "cpu", "gpu": "cuda/0"}
 
 
 def test_a_stage_that_waits_for_a_gpu_worker_that_died_goes_on_on_the_cpu(mixed):
@@ -87,3 +87,14 @@ def test_two_gpu_workers_share_the_jobs_and_one_takes_over_from_the_other(mixed)
     assert sorted(job["lost_leases"] for job in ended) == [0, 1]
     assert {job["result"]["devices"]["train"] for job in ended} == {"cuda/0"}
     assert sorted(device for _word, stage, device in service.runs("device") if stage == "train") == ["cuda/0", "cuda/0", "cuda/1"]
+
+
+@pytest.mark.parametrize(("device", "words"), [("cuda", "told to find no card"), ("cpu", "would run on the CPU")])
+def test_a_worker_for_cards_that_opens_none_ends_before_it_takes_anything(service, device, words):
+    if device == "cuda":
+        service.tell("device", fail="capacity.no_card")
+    worker = service.installation.start_worker("gpu0", "gpu", SPLATWORKS_DEVICE=device)
+    assert worker.wait(20) == 1
+    assert words in (service.installation.settings.data_dir / "gpu0.out").read_text()
+    with service.installation.api() as client:
+        assert client.get("/v1/system").json()["processes"] == []

@@ -50,7 +50,6 @@ def redirect(db: Database, settings) -> list[str]:
         ("gpu", "cuda", 0, "gpu"),
         ("cpu,gpu", "auto", 0, "gpu"),
         ("gpu", "cuda", 61, "cpu"),
-        ("gpu", "cpu", 0, "cpu"),
         ("cpu", "auto", 0, "cpu"),
         ("gpu-of-somebody", "cuda", 0, "cpu"),
     ],
