@@ -38,9 +38,7 @@ def open_device(name: str = "", n_threads: int = 0, *, waits: bool = True) -> De
     except RuntimeError as error:
         raise _no_card(name, str(error)) from error
     if device.tensors.type == "cuda" and not torch.cuda.is_available():
-        raise _no_card(
-            name, f"this torch ({torch.__version__}) finds no card: it is a build without CUDA, or driver and build do not match"
-        )
+        raise _no_card(name, f"this torch ({torch.__version__}) finds no card: it was built without CUDA, or does not fit the driver")
     return device
 
 
@@ -67,6 +65,5 @@ def _has_kernels() -> bool:
 
 
 def _no_card(name: str, why: str) -> CapacityError:
-    return CapacityError(
-        "capacity.no_card", "No such card", f"{SETTING} asks for {name}: {why}", f"Set {SETTING}=auto or cpu, or mend that."
-    )
+    hint = f"Set {SETTING}=auto or cpu, or mend that."
+    return CapacityError("capacity.no_card", "No such card", f"{SETTING} asks for {name}: {why}", hint)

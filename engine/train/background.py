@@ -53,11 +53,15 @@ def over(colour: Colour, pixels: torch.Tensor, alpha: torch.Tensor) -> torch.Ten
     remainder = np.arange(255.0, -1.0, -1.0)[:, None]  # of the background, by alpha
     table = np.rint(remainder * np.asarray(colour)).astype(np.uint8)
     if pixels.device.type != "cpu":
-        looked_up = torch.from_numpy(table).to(pixels.device)[alpha.long()]
-        return torch.minimum(looked_up, ~pixels) + pixels
+        return over_by_table(torch.from_numpy(table).to(pixels.device), pixels, alpha)
     shown = pixels.numpy()
     behind = np.take(table, alpha.numpy(), axis=0)
     # JPEG and resampling leave colours a little brighter than their alpha: the sum must not wrap.
     np.minimum(behind, ~shown, out=behind)
     behind += shown
     return torch.from_numpy(behind)
+
+
+def over_by_table(table: torch.Tensor, pixels: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:  # [256, 3], [H, W, 3], [H, W] uint8
+    """Return ``over`` by torch's operations, for a card; ``table`` has the background's share of a pixel by its alpha."""
+    return torch.minimum(table[alpha.long()], ~pixels) + pixels

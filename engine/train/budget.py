@@ -13,8 +13,8 @@ from engine.train.views import TrainingPhoto
 # moment. Measured at 100 and 400 thousand gaussians: 2,224 and 2,085 in all (tests/engine/train/test_budget.py).
 BYTES_PER_GAUSSIAN = 2_400
 # Row, two moments and counters are the same 792 bytes, up to three times while rows are put in order or steps are tried on a copy. The
-# kernels hold 84 bytes of records, keys and offsets, and 196 of keys, checkpoints and slots a pair of gaussian and tile, each with an eighth
-# to spare; a tenth of a frame's room again for a fuller one. Reckoned with three pairs a gaussian, not yet measured on a card.
+# kernels hold 84 bytes of records, keys and offsets, and 196 of keys, checkpoints and slots for each pair of gaussian and tile, with an
+# eighth to spare and a quarter for a fuller frame. Reckoned with three pairs a gaussian, not yet measured on a card.
 CARD_BYTES_PER_GAUSSIAN = 3_300
 SHARE_OF_MEMORY = 0.6  # the rest is for photos, previews and whatever else the machine does
 PIXELS_PER_GAUSSIAN = 20.0  # of all photos together; twice the gaussians gained nothing from there on (two of three small sets)
@@ -38,7 +38,8 @@ class Budget:
 def fit(options: TrainOptions, train: list[TrainingPhoto], free_bytes: int, each_bytes: int = BYTES_PER_GAUSSIAN) -> Budget:
     """Return the options with the gaussians lowered to what memory and photos allow, and the steps raised to enough visits a photo.
 
-    ``each_bytes`` is what a gaussian takes of the ``free_bytes``. In the classic strategy ``max_gaussians`` is only a ceiling and photos do not lower it.
+    ``each_bytes`` is what a gaussian takes of the ``free_bytes``. In the classic strategy ``max_gaussians`` is only a ceiling and photos do
+    not lower it.
     """
     changes, warning = [], ""
     pixels = sum(photo.view.width * photo.view.height for photo in train)
@@ -69,10 +70,9 @@ def bytes_per_gaussian(where: torch.device) -> int:
 
 
 def free_memory_bytes(root: Path = Path("/")) -> int:
-    """Return how much memory this process may still take: what the machine has free, or what its control group or its own limit
-    (RLIMIT_AS) leaves, if less.
+    """Return how much memory this process may still take: what the machine has free, or what a limit leaves, if less.
 
-    Where neither can be read (not Linux) nothing is known and nothing is limited.
+    Limits are those of its control group and its own (RLIMIT_AS). Where nothing can be read (not Linux) nothing is known and limited.
     """
     free = [UNLIMITED, *(1024 * kilobytes for kilobytes in _values(root / "proc/meminfo", "MemAvailable:"))]
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]

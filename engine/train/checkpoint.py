@@ -33,7 +33,7 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint aside, rename it into place, and drop all but the newest ``KEPT``. Its tensors are the CPU's: it fits any device."""
+    """Write a checkpoint aside, rename it into place, and drop all but the newest ``KEPT``. Tensors are moved to the CPU."""
     state = checkpoint.state
     values: dict[str, Any] = {
         "key": checkpoint.key,

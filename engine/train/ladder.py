@@ -12,7 +12,7 @@ from engine.events import Warned
 FEWEST = 1_000  # gaussians; below, fewer save nothing
 CAPS = 2  # rungs that halve the cap: most memory goes by the gaussian
 LAST = CAPS + 1
-LEAST_SIDE = 128  # pixels; smaller photos are not halved
+LEAST_SIDE = 64  # pixels, the least that train.max_side may be; such photos are not halved
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
 ASKED = re.compile(r"(?:workspace of|allocate) ([\d.]+) (bytes|KiB|MiB|GiB)")
 UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}

@@ -78,7 +78,10 @@ def cache_bytes(where: torch.device) -> int:
 
 
 class PhotoCache:
-    """Decoded photos by (index, level) on the run's device, within a budget of bytes. Pixels are [H, W, 3] uint8; of cut-outs, over black."""
+    """Decoded photos by (index, level), on the run's device and within a budget of bytes.
+
+    Pixels are [H, W, 3] uint8; of cut-outs, over black.
+    """
 
     def __init__(self, photos: list[TrainingPhoto], budget_bytes: int = CACHE_BYTES, where: torch.device = CPU) -> None:
         self._photos = photos

@@ -45,6 +45,8 @@ for seed in 1 2; do
   step "  image, loss, gradients, Adam against the reference, seed $seed"
   SPLATWORKS_KERNELS=$out/shim SPLAT_SHIM_SEED=$seed try "$python" -m pytest -q -p no:cacheprovider tests/kernels -k cuda
 done
+step "  the train stage, memory that runs out, CPU and card in turns"
+SPLATWORKS_KERNELS=$out/shim try "$python" -m pytest -q -p no:cacheprovider tests/engine/train/test_on_card.py
 step "  address and undefined-behaviour sanitizers: build"
 try build address "splat_cuda splat_every_call_cuda" -DSPLAT_SHIM=ON -DSPLAT_SANITIZE=address
 step "  every call, odd sizes, extreme values"

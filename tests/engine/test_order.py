@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+import torch
 
-from engine.order import morton_order
+from engine.order import morton_order, order_on_card
 
 
 def test_the_order_is_a_permutation():
@@ -29,3 +30,11 @@ def test_neighbours_in_the_file_are_near_in_space_even_beside_a_far_outlier(outl
         return np.median(np.linalg.norm(np.diff(rows, axis=0), axis=1))
 
     assert step(ordered) < 0.15 * step(means)
+
+
+@pytest.mark.parametrize("n", [1, 2, 999, 1000])
+def test_a_card_finds_the_same_order(n: int) -> None:
+    means = np.random.default_rng(n).standard_normal((n, 3)).astype(np.float32) * np.float32(30.0)
+    means[n // 2 :] = means[: n - n // 2]  # equal places
+    assert order_on_card(torch.from_numpy(means)).tolist() == morton_order(means).tolist()
+    assert order_on_card(torch.zeros(n, 3)).tolist() == list(range(n))

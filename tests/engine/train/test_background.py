@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from engine.scene import PinholeView
-from engine.train.background import BLACK, WHITE, colour_to_measure, in_front_of_some_colour, over
+from engine.train.background import BLACK, WHITE, colour_to_measure, in_front_of_some_colour, over, over_by_table
 from engine.train.step import Example
 
 VIEW = PinholeView(np.eye(3, 4), 10.0, 10.0, 2.0, 2.0, 4, 4)
@@ -77,3 +77,12 @@ def test_cut_outs_are_measured_over_what_the_options_say(
     choice: str, over_what: str, is_cut_out: bool, expected: tuple[float, float, float]
 ) -> None:
     assert colour_to_measure(choice, over_what, is_cut_out=is_cut_out) == expected
+
+
+def test_a_card_puts_cut_outs_over_a_colour_bit_for_bit_as_the_cpu_does() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (32, 48, 3), generator=generator, dtype=torch.uint8)
+    alpha = torch.randint(0, 256, (32, 48), generator=generator, dtype=torch.uint8)
+    colour = (0.3, 1.0, 0.71)
+    table = torch.arange(255.0, -1.0, -1.0, dtype=torch.float64)[:, None] * torch.tensor(colour, dtype=torch.float64)
+    assert torch.equal(over_by_table(table.round().to(torch.uint8), pixels, alpha), over(colour, pixels, alpha))

@@ -9,7 +9,7 @@ from engine.errors import Cancelled, CaptureError, InputError
 from engine.events import Checkpointed, Event, Progress, Warned
 from engine.formats.ply import read_ply
 from engine.options import STRATEGIES, RunOptions, TrainOptions, preset
-from engine.train import train, watch
+from engine.train import prepare, train, watch
 from engine.workspace import Workspace, read_json
 
 STEPS = 200
@@ -122,7 +122,7 @@ def test_nothing_held_out_is_said_in_the_figures(posed_workspace: Workspace) -> 
 
 
 def test_a_machine_with_little_memory_trains_fewer_gaussians_and_warns(posed_workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "free_on", lambda _: 8_000_100)
+    monkeypatch.setattr(prepare, "free_on", lambda _: 8_000_100)
     stats, events = run(posed_workspace, options(steps=150))
     assert stats["n_gaussians"] == 2000
     assert [event.code for event in events if isinstance(event, Warned)].count("capacity.little_memory") == 1
