@@ -28,6 +28,7 @@ TOTAL_S = 525.0  # of nine minutes; the rest is for starting and ending
 LOGS, SCENES, REPORTS = BUILD / "logs", BUILD / "scenes", BUILD / "reports"
 LIBRARIES = BUILD / "kernels"
 TABLES = Path("docs") / "benchmarks"
+TRAINING_TESTS = ("tests/engine/train/test_on_card.py", "tests/engine/test_device.py")
 SANITIZER = ("compute-sanitizer", "--error-exitcode", "9", "--print-limit", "20")
 UNCACHED = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
 
@@ -51,14 +52,12 @@ def build_parts(arch: str) -> list[Part]:
 
 def checking_parts() -> list[Part]:
     """Return the tests and what watches them."""
-    pytest = (sys.executable, "-m", "pytest", "-q", "-x", "--maxfail=15", "-p", "no:cacheprovider", "--no-header", "--tb=short")
+    pytest = (sys.executable, "-m", "pytest", "-q", "--maxfail=15", "-p", "no:cacheprovider", "--no-header", "--tb=short")
     walk = (sys.executable, "-m", "bench.gpu_walk")
     parts = [
         Part("card", "The card", module("gpu_card"), 45),
         Part("kernel_tests", "tests/kernels -k cuda", (*pytest, "tests/kernels", "-k", "cuda"), 90),
-        Part(
-            "training_tests", "tests/engine -m gpu", (*pytest, "tests/engine", "-m", "gpu"), 60, environment={"SPLATWORKS_DEVICE": "cuda"}
-        ),
+        Part("training_tests", "Training and its memory on the card", (*pytest, *TRAINING_TESTS), 75),
         Part("walk", "Every call at odd sizes", walk, 30),
     ]
     for tool, how, limit in (("memcheck", "whole", 60.0), ("racecheck", "whole", 60.0), ("initcheck", "quick", 25.0)):

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from bench.gpu_device import SH_DEGREE, OurStep, median_ms, peak_bytes, per_second, reset_peak, target_for, wait
+from bench.gpu_device import SH_DEGREE, OurStep, median_ms, peak_bytes, per_second, reset_peak, target_for
 from bench.gpu_opponent import HOW_TO_CARRY, RATES, OurLoss, View, compiled, find_gsplat, optimizers_of, parameters_of, rasterize
 from bench.gpu_report import Report
 from bench.gpu_scenes import SIZES, Size, read
@@ -120,7 +120,7 @@ def beside(gsplat: Any, size: Size, scene: Scene, report: Report) -> None:
     add_row(report, size, "ours, SH rest every 4th", measure_ours(device, scene, rest_every=4), ours)
     mine = OurStep(Device("cuda"), scene)
     mine.forward()
-    image = mine.image.clone()
+    image = mine.image.cpu()
     del mine, device
     found = []
     adam = functools.partial(torch.optim.Adam, fused=True)
@@ -130,8 +130,7 @@ def beside(gsplat: Any, size: Size, scene: Scene, report: Report) -> None:
         step = TheirStep(gsplat, loss_device, scene, make, is_selective=is_selective)
         found.append(measure_theirs(step))
         add_row(report, size, who, found[-1], ours)
-        picture = step.forward().image.permute(2, 0, 1)
-        wait(loss_device)
+        picture = step.forward().image.permute(2, 0, 1).cpu()
         difference = float((picture - image).abs().mean())
         if not difference < 1e-2:
             report.fail(f"{size.name}: the pictures of the two sides differ by {difference:.3g} on average: not the same work")

@@ -1,6 +1,7 @@
 """A run of many parts within one limit of time: each a process group with a limit of its own, what it said kept in a file."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 CUT_SHORT = 124  # as timeout(1) says it
 NOT_STARTED = -1
+MISSING = 127
 GRACE_S = 3.0
 
 
@@ -28,7 +30,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a part ended: its exit status, 124 when cut short, -1 when never started; negative signals as ``subprocess`` has them."""
+    """How a part ended: its exit status; 124 when cut short, -1 when never started, 127 when the program is not there."""
 
     part: Part
     status: int
@@ -38,7 +40,9 @@ class Outcome:
     @property
     def words(self) -> str:
         """The outcome in words."""
-        return {0: "ok", CUT_SHORT: "cut short", NOT_STARTED: "no time left"}.get(self.status, f"FAILED ({self.status})")
+        return {0: "ok", CUT_SHORT: "cut short", NOT_STARTED: "no time left", MISSING: f"{self.part.command[0]} is not installed"}.get(
+            self.status, f"FAILED ({self.status})"
+        )
 
 
 class Clock:
@@ -58,6 +62,8 @@ def run_part(part: Part, clock: Clock, logs: Path) -> Outcome:
     limit = min(part.limit_s, clock.left_s() - GRACE_S)
     if limit < part.least_s:
         return Outcome(part, NOT_STARTED, 0.0, log)
+    if shutil.which(part.command[0]) is None:
+        return Outcome(part, MISSING, 0.0, log)
     started = time.monotonic()
     process = start(part, log)
     try:

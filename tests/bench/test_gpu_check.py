@@ -41,6 +41,7 @@ def test_every_module_that_is_started_is_there_and_has_a_name_of_its_own() -> No
     for part in parts:
         names = [name for name in part.command if name.startswith("bench.")]
         assert all((Path(gpu_check.__file__).parent / f"{name.removeprefix('bench.')}.py").is_file() for name in names)
+    assert all((Path(gpu_check.__file__).parent.parent / test).is_file() for test in gpu_check.TRAINING_TESTS)
     assert report_path(parts[-3]).name == "gpu_train.json"
     gsplat = parts[-1]
     assert gsplat.environment["TORCH_CUDA_ARCH_LIST"] == "12.0"

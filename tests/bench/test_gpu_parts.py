@@ -39,3 +39,9 @@ def test_a_part_without_enough_time_left_is_not_started(tmp_path: Path) -> None:
     outcome = run_part(Part("late", "", python("raise SystemExit(1)"), 50, 20), Clock(15), tmp_path)
     assert (outcome.status, outcome.words) == (NOT_STARTED, "no time left")
     assert not outcome.log.exists()
+
+
+def test_a_program_that_is_not_there_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    outcome = run_part(Part("tool", "", ("no-such-sanitizer",), 50, 1), Clock(60), tmp_path)
+    assert outcome.status != 0
+    assert outcome.words == "no-such-sanitizer is not installed"
