@@ -36,7 +36,7 @@ def sampling_rates(means: torch.Tensor, views: list[PinholeView]) -> torch.Tenso
 
 def rate_in(points: torch.Tensor, view: PinholeView) -> torch.Tensor:  # [3, N] -> [N]
     """Return focal length over depth where a view sees the points, 0 elsewhere."""
-    pose = torch.from_numpy(view.cam_from_world).float().to(points.device)
+    pose = torch.from_numpy(view.cam_from_world).float().to(points.device, non_blocking=True)
     x, y, depth = torch.addmm(pose[:, 3:], pose[:, :3], points)
     per_depth = depth.clamp_min(NEAREST).reciprocal()
     right, down = x * per_depth * view.fx + view.cx, y * per_depth * view.fy + view.cy

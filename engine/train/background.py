@@ -53,7 +53,7 @@ def over(colour: Colour, pixels: torch.Tensor, alpha: torch.Tensor) -> torch.Ten
     remainder = np.arange(255.0, -1.0, -1.0)[:, None]  # of the background, by alpha
     table = np.rint(remainder * np.asarray(colour)).astype(np.uint8)
     if pixels.device.type != "cpu":
-        return over_by_table(torch.from_numpy(table).to(pixels.device), pixels, alpha)
+        return over_by_table(torch.from_numpy(table).to(pixels.device, non_blocking=True), pixels, alpha)
     shown = pixels.numpy()
     behind = np.take(table, alpha.numpy(), axis=0)
     # JPEG and resampling leave colours a little brighter than their alpha: the sum must not wrap.

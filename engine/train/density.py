@@ -69,7 +69,7 @@ def choose_parents(scores: torch.Tensor, count: int, generator: torch.Generator)
     Weighted sampling without replacement by exponential keys (Efraimidis and Spirakis 2006).
     """
     weights = scores.double().clamp_min(0.0) + 1e-12
-    drawn = torch.rand(len(weights), generator=generator, dtype=torch.float64, device="cpu").to(weights.device)
+    drawn = torch.rand(len(weights), generator=generator, dtype=torch.float64, device="cpu").to(weights.device, non_blocking=True)
     keys = drawn.log() / weights
     return torch.topk(keys, count).indices.sort().values
 
@@ -84,6 +84,6 @@ def add_noise(state: TrainState, strength: float) -> None:
     rows = state.rows[faint]
     gate = torch.sigmoid(-100.0 * (opacity[faint] - DEAD_OPACITY))
     axes = rotations(rows[:, QUAT])
-    normal = torch.randn((len(faint), 3, 1), generator=state.generator, device="cpu").to(rows.device)
+    normal = torch.randn((len(faint), 3, 1), generator=state.generator, device="cpu").to(rows.device, non_blocking=True)
     local = (axes.transpose(1, 2) @ normal) * (2.0 * rows[:, LOG_SCALE]).exp().unsqueeze(2)
     state.rows[faint, MEAN] += strength * gate[:, None] * (axes @ local).squeeze(2)

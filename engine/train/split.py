@@ -22,7 +22,7 @@ def split(rows: torch.Tensor, recipe: Recipe) -> tuple[torch.Tensor, torch.Tenso
     shared = 1.0 - (1.0 - opacity).clamp_min(1e-6) ** recipe.split_opacity
     for half, side in zip(halves, (1.0, -1.0), strict=True):
         half[:, MEAN] += side * recipe.split_offset * sigma[:, None] * axis
-        half[picked, 3 + longest] += torch.tensor(recipe.split_shrink, device=rows.device).log()
+        half[picked, 3 + longest] += torch.full((), recipe.split_shrink, device=rows.device).log()
         half[:, LOGIT] = torch.logit(shared.clamp(1e-4, 1.0 - 1e-4))
     return halves
 
@@ -30,10 +30,10 @@ def split(rows: torch.Tensor, recipe: Recipe) -> tuple[torch.Tensor, torch.Tenso
 def split_at_random(rows: torch.Tensor, shrink: float, generator: torch.Generator) -> torch.Tensor:  # [C, 64] -> [2 C, 64]
     """Return two smaller copies of each gaussian at places drawn from it (3DGS section 5.2)."""
     both = rows.repeat(2, 1)
-    drawn = torch.randn((len(both), 3), generator=generator, device="cpu").to(rows.device)
+    drawn = torch.randn((len(both), 3), generator=generator, device="cpu").to(rows.device, non_blocking=True)
     local = drawn * both[:, LOG_SCALE].exp()
     both[:, MEAN] += (rotations(both[:, QUAT]) @ local.unsqueeze(2)).squeeze(2)
-    both[:, LOG_SCALE] -= torch.tensor(shrink, device=rows.device).log()
+    both[:, LOG_SCALE] -= torch.full((), shrink, device=rows.device).log()
     return both
 
 

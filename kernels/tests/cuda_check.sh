@@ -47,6 +47,8 @@ for seed in 1 2; do
 done
 step "  the train stage, memory that runs out, CPU and card in turns"
 SPLATWORKS_KERNELS=$out/shim try "$python" -m pytest -q -p no:cacheprovider tests/engine/train/test_on_card.py
+step "  the compress stage"
+SPLATWORKS_KERNELS=$out/shim SPLATWORKS_DEVICE=cuda try "$python" -m pytest -q -p no:cacheprovider tests/engine/compress/test_compress.py
 step "  address and undefined-behaviour sanitizers: build"
 try build address "splat_cuda splat_every_call_cuda" -DSPLAT_SHIM=ON -DSPLAT_SANITIZE=address
 step "  every call, odd sizes, extreme values"
