@@ -56,7 +56,7 @@ cuda-check: setup ## CUDA kernels without a card: compiled for all, logic run on
 	PYTHON=$(PY) kernels/tests/cuda_check.sh build/cuda-check
 
 gpu-check: ## all that needs an NVIDIA card, in nine minutes, with any python3 that has torch: docs/gpu.md
-	GSPLAT="$(GSPLAT)" GPU_CHECK_SCENES="$(GPU_CHECK_SCENES)" timeout -k 5 535 $(PYTHON) -m bench.gpu_check
+	GSPLAT="$(GSPLAT)" GPU_CHECK_SCENES="$(GPU_CHECK_SCENES)" timeout -k 5 535 $(PYTHON) -m bench.gpu_check $(if $(JSON),--json $(JSON)) $(if $(ONLY),--only $(ONLY))
 
 bench: setup ## kernel and training speed of this machine
 	$(PY) -m bench.kernels

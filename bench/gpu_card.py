@@ -2,6 +2,7 @@
 
 import argparse
 import ctypes
+import os
 import shutil
 import subprocess
 from dataclasses import asdict, dataclass
@@ -51,8 +52,9 @@ def card_facts() -> dict[str, str]:
     facts = dict(zip(ASKED, (cell.strip() for cell in answers[0].split(",")), strict=False)) if answers else {}
     facts |= {"torch": torch.__version__, "torch cuda": torch.version.cuda or "none"}
     facts["nvcc"] = said_by("nvcc", "--version").rpartition("release ")[2].split(",")[0]
-    facts["commit"] = said_by("git", "rev-parse", "--short", "HEAD")
-    facts["changed files"] = str(len(said_by("git", "status", "--porcelain", "--untracked-files=no").splitlines()))
+    commit = said_by("git", "rev-parse", "--short", "HEAD")
+    facts["commit"] = commit or os.environ.get("GPU_CHECK_COMMIT", "")  # a copy of the files has no history to ask
+    facts["changed files"] = str(len(said_by("git", "status", "--porcelain", "--untracked-files=no").splitlines())) if commit else ""
     return {name: value for name, value in facts.items() if value}
 
 

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.cpp_extension import CUDA_HOME
 
 from bench.gpu_card import BUILD, architecture, card_facts
-from bench.gpu_opponent import UNPACKED
+from bench.gpu_opponent import WITHOUT
 from bench.gpu_parts import CUT_SHORT, NOT_STARTED, Clock, Outcome, Part, last_lines, run_part, start, stop
 from bench.gpu_report import read_report, write_in_order
 
@@ -52,15 +53,15 @@ def build_parts(arch: str) -> list[Part]:
 
 def checking_parts() -> list[Part]:
     """Return the tests and what watches them."""
-    pytest = (sys.executable, "-m", "pytest", "-q", "--maxfail=15", "-p", "no:cacheprovider", "--no-header", "--tb=short")
+    pytest = (sys.executable, "-m", "pytest", "-q", "-W", "default", "--maxfail=15", "-p", "no:cacheprovider", "--no-header", "--tb=short")
     walk = (sys.executable, "-m", "bench.gpu_walk")
     parts = [
         Part("card", "The card", module("gpu_card"), 45),
-        Part("kernel_tests", "tests/kernels -k cuda", (*pytest, "tests/kernels", "-k", "cuda"), 90),
-        Part("training_tests", "Training and its memory on the card", (*pytest, *TRAINING_TESTS), 75),
+        Part("kernel_tests", "tests/kernels -k cuda", (*pytest, "tests/kernels", "-k", "cuda"), 90, is_needed=True),
+        Part("training_tests", "Training and its memory on the card", (*pytest, *TRAINING_TESTS), 75, is_needed=True),
         Part("walk", "Every call at odd sizes", walk, 30),
     ]
-    for tool, how, limit in (("memcheck", "whole", 60.0), ("racecheck", "whole", 60.0), ("initcheck", "quick", 25.0)):
+    for tool, how, limit in (("memcheck", "whole", 50.0), ("racecheck", "whole", 50.0), ("initcheck", "quick", 20.0)):
         parts.append(Part(tool, f"compute-sanitizer {tool}", (*SANITIZER, "--tool", tool, *walk, how), limit, environment=UNCACHED))
     return parts
 
@@ -71,7 +72,7 @@ def measuring_parts(folders: list[str]) -> list[Part]:
     card = ("--card", str(REPORTS / "gpu_card.json"))
     speed = (sys.executable, "-m", "bench.gpu_speed")
     return [
-        Part("gpu_equal", "CPU against card", module("gpu_equal"), 40),
+        Part("gpu_equal", "CPU against card", module("gpu_equal"), 40, is_needed=True),
         Part("steps", "Whole steps", (*speed, "--json", str(REPORTS / "steps.json"), "--what", "steps", *scenes, *card), 60),
         Part("stages", "Stages", (*speed, "--json", str(REPORTS / "stages.json"), "--what", "stages", *scenes, *card), 45),
         Part("gpu_memory", "Out of memory", module("gpu_memory"), 30),
@@ -80,13 +81,10 @@ def measuring_parts(folders: list[str]) -> list[Part]:
     ]
 
 
-def background_parts(arch: str) -> list[Part]:
+def background_parts() -> list[Part]:
     """Return what is made while the tests run: the scenes, and gsplat's CUDA code."""
     scenes = Part("scenes", "Scenes", (sys.executable, "-m", "bench.gpu_scenes", str(SCENES)), 400)
-    jobs = {
-        "MAX_JOBS": str(max(1, (os.cpu_count() or 2) // 2)),
-        "TORCH_CUDA_ARCH_LIST": f"{arch[:-1]}.{arch[-1]}",
-    }
+    jobs = {"MAX_JOBS": str(max(1, (os.cpu_count() or 2) // 2))}
     gsplat = Part("gsplat_build", "gsplat's CUDA code", (sys.executable, "-m", "bench.gpu_opponent"), 400, environment=jobs)
     return [scenes, gsplat]
 
@@ -133,8 +131,8 @@ class Run:
         return "\n".join([*lines, "", f"Figures: {self.path}. What each part said: {LOGS}."])
 
     def is_good(self) -> bool:
-        """Say whether nothing failed; a part that the time did not suffice for is no failure."""
-        return all(each.status in (0, CUT_SHORT, NOT_STARTED) for each in self.outcomes)
+        """Say whether nothing failed, and nothing that is needed was left out; benchmarks may be cut short."""
+        return all(each.status == 0 or (each.status in (CUT_SHORT, NOT_STARTED) and not each.part.is_needed) for each in self.outcomes)
 
 
 def report_path(part: Part) -> Path:
@@ -143,19 +141,26 @@ def report_path(part: Part) -> Path:
     return Path(arguments[arguments.index("--json") + 1]) if "--json" in arguments else REPORTS / f"{part.name}.none"
 
 
-def set_up_environment() -> None:
-    """Point everything that is started at what is built here."""
+def set_up_environment(arch: str) -> None:
+    """Point everything that is started at what is built here, and at the tools beside this Python and in torch's CUDA folder."""
+    tools = [str(Path(sys.executable).parent), *([str(Path(CUDA_HOME) / "bin")] if CUDA_HOME else [])]
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), *tools])
+    os.environ["TORCH_CUDA_ARCH_LIST"] = f"{arch[:-1]}.{arch[-1]}"  # the same for all: with other flags torch would compile gsplat anew
+    if os.environ.get("GSPLAT"):
+        os.environ["GSPLAT"] = str(Path(os.environ["GSPLAT"]).resolve())
     os.environ["SPLATWORKS_KERNELS"] = str(LIBRARIES.resolve())
     os.environ["CUDA_MODULE_LOADING"] = "LAZY"
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]))
 
 
-def wait_for(process: subprocess.Popen[bytes], what: str, limit_s: float) -> None:
-    """Wait until something in the background is done; say so where it is not, and let it go on."""
+def is_done(process: subprocess.Popen[bytes], what: str, limit_s: float) -> bool:
+    """Wait a while until something in the background is done; say so where it is not, and let it go on."""
     try:
-        process.wait(max(0.1, limit_s))
+        process.wait(max(0.0, limit_s))
     except subprocess.TimeoutExpired:
-        print(f"{what} is not done after {limit_s:.0f} s more; the next parts share the machine with it", flush=True)
+        print(f"{what} is not done; the parts to come share the machine with it", flush=True)
+        return False
+    return True
 
 
 def carry_out(run: Run, arch: str, folders: list[str], only: set[str]) -> None:
@@ -163,7 +168,7 @@ def carry_out(run: Run, arch: str, folders: list[str], only: set[str]) -> None:
     for part in build_parts(arch):
         if run.do(part).status:
             return
-    scenes, gsplat = (start(part, LOGS / f"{part.name}.log") for part in background_parts(arch))
+    scenes, gsplat = (start(part, LOGS / f"{part.name}.log") for part in background_parts())
     try:
         for part in checking_parts():
             if not only or part.name in only:
@@ -172,9 +177,9 @@ def carry_out(run: Run, arch: str, folders: list[str], only: set[str]) -> None:
             if only and part.name not in only:
                 continue
             if part.name == "steps":
-                wait_for(scenes, "Making the scenes", min(60.0, run.clock.left_s() - 150.0))
-            if part.name == "gpu_gsplat":
-                wait_for(gsplat, "Building gsplat", min(90.0, run.clock.left_s() - 120.0))
+                is_done(scenes, "Making the scenes", min(60.0, run.clock.left_s() - 150.0))
+            if part.name == "gpu_gsplat" and not is_done(gsplat, "Building gsplat", min(120.0, run.clock.left_s() - 100.0)):
+                os.environ["GSPLAT"] = WITHOUT  # two builds in one folder would spoil each other
             run.do(part)
     finally:
         for process in (scenes, gsplat):
@@ -189,21 +194,18 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="where the figures go (docs/benchmarks/gpu_CARD_DATE.json)")
     given = parser.parse_args()
     folders = [each for each in os.environ.get("GPU_CHECK_SCENES", "").split(os.pathsep) if each]
-    if os.environ.get("GSPLAT"):
-        os.environ["GSPLAT"] = str(Path(os.environ["GSPLAT"]).resolve())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(CUT_SHORT))  # so that what was started is ended as well
     try:
         arch = architecture()
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 2
+    set_up_environment(arch)
     facts = card_facts()
     card = torch.cuda.get_device_name(0).lower().replace("nvidia", "").strip().replace(" ", "-")
     run = Run(given.seconds, given.json or TABLES / f"gpu_{card}_{datetime.now(UTC):%Y-%m-%d}.json")
     run.facts = {**facts, "host": platform.machine(), "cores": str(os.cpu_count()), "python": platform.python_version()}
-    for stale in (REPORTS, UNPACKED):
-        shutil.rmtree(stale, ignore_errors=True)
-    set_up_environment()
+    shutil.rmtree(REPORTS, ignore_errors=True)
     carry_out(run, arch, folders, {each for each in given.only.split(",") if each})
     print(run.summary())
     return 0 if run.is_good() else 1

@@ -14,6 +14,7 @@ from bench.kernel_scene import Scene, rows_of
 from kernels.step import CameraParams, Device
 
 LEFT_BYTES = 192 << 20  # for other processes' contexts and the small things
+LEAST_PIECE_BYTES = 32 << 20
 LARGE, SMALL = (1_000_000, 3840, 2160), (2_000, 160, 90)  # gaussians, size
 
 
@@ -26,15 +27,13 @@ def plain_scene(n: int, width: int, height: int) -> Scene:
 def take_all_but(device: Device, left_bytes: int) -> list[torch.Tensor]:
     """Return tensors that leave about ``left_bytes`` of the card's memory to others; plain allocations, and none on the shim."""
     taken: list[torch.Tensor] = []
-    while is_real(device):
-        torch.cuda.empty_cache()
-        free = torch.cuda.mem_get_info(device.tensors)[0] - left_bytes
-        if free < 64 << 20:
-            break
+    piece = torch.cuda.mem_get_info(device.tensors)[0] - left_bytes if is_real(device) else 0
+    while piece >= LEAST_PIECE_BYTES:
         try:
-            taken.append(torch.empty(free - (free % 4096), dtype=torch.uint8, device=device.tensors))
-        except torch.OutOfMemoryError:  # in one piece it may not be had
-            taken.append(torch.empty(free // 2, dtype=torch.uint8, device=device.tensors))
+            taken.append(torch.empty(piece, dtype=torch.uint8, device=device.tensors))
+            piece = min(piece, torch.cuda.mem_get_info(device.tensors)[0] - left_bytes)
+        except torch.OutOfMemoryError:  # not in one piece
+            piece //= 2
     return taken
 
 
@@ -50,6 +49,8 @@ def outgrow(device: Device, scene: Scene) -> str:
     """Render without the memory for it; return the error's text, or nothing if there was none."""
     rows = scene.rows.to(device.tensors)
     image = torch.empty((3, scene.camera.height, scene.camera.width), device=device.tensors)
+    if is_real(device):
+        torch.cuda.empty_cache()
     taken = take_all_but(device, LEFT_BYTES)
     try:
         device.forward(rows, scene.camera, SH_DEGREE, BLACK, image)

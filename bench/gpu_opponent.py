@@ -25,22 +25,30 @@ HOW_TO_CARRY = (
 UNPACKED = Path("build") / "gpu" / "gsplat"
 EXTENSIONS = Path("build") / "gpu" / "extensions"
 RATES = {"means": 1.6e-4, "scales": 5e-3, "quats": 1e-3, "opacities": 5e-2, "sh0": 2.5e-3, "shN": 2.5e-3 / 20}  # gsplat's defaults
+WITHOUT = "none"
 EPS, BETAS = 1e-15, (0.9, 0.999)
 
 
 def unpack(folder: Path, target: Path = UNPACKED) -> list[Path]:
-    """Unpack wheels and source distributions; return the folders to import from."""
+    """Unpack wheels and source distributions, each once: newer sources would be compiled anew. Return the folders to import from."""
     target.mkdir(parents=True, exist_ok=True)
-    for wheel in sorted(folder.glob("*.whl")):
-        with zipfile.ZipFile(wheel) as packed:
-            packed.extractall(target)
-    for sdist in sorted(folder.glob("*.tar.gz")):
-        shutil.unpack_archive(sdist, target, filter="data")
+    for archive in sorted([*folder.glob("*.whl"), *folder.glob("*.tar.gz")]):
+        done = target / f".{archive.name}.{archive.stat().st_size}"
+        if done.is_file():
+            continue
+        if archive.suffix == ".whl":
+            with zipfile.ZipFile(archive) as packed:
+                packed.extractall(target)
+        else:
+            shutil.unpack_archive(archive, target, filter="data")
+        done.touch()
     return [target, *(each for each in sorted(target.iterdir()) if (each / "setup.py").is_file())]
 
 
 def find_gsplat(folder: str) -> Any:
-    """Return the module, from the folder where one is named; None where there is none. Its CUDA code is built at first use."""
+    """Return the module, from the folder where one is named; None where there is none, or it is not wanted. It is built at first use."""
+    if folder == WITHOUT:
+        return None
     os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(EXTENSIONS.resolve()))
     if folder and Path(folder).is_dir():
         sys.path[:0] = [str(each.resolve()) for each in unpack(Path(folder))]

@@ -25,7 +25,7 @@ class Part:
     limit_s: float
     least_s: float = 5.0
     environment: dict[str, str] = field(default_factory=dict)
-    is_needed: bool = False  # the others make no sense without it
+    is_needed: bool = False  # a run that did without it is not good
 
 
 @dataclass(frozen=True)

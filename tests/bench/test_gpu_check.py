@@ -1,7 +1,9 @@
 """What can be known of ``make gpu-check`` without a card: its order, its page, its JSON, and that parts of it run on the shim."""
 
 import json
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,17 @@ import torch
 
 from bench import gpu_check
 from bench.gpu_card import Peaks, card_facts
-from bench.gpu_check import Run, background_parts, build_parts, checking_parts, main, measuring_parts, module, report_path
+from bench.gpu_check import (
+    Run,
+    background_parts,
+    build_parts,
+    checking_parts,
+    main,
+    measuring_parts,
+    module,
+    report_path,
+    set_up_environment,
+)
 from bench.gpu_equal import compare, results_of
 from bench.gpu_memory import check as check_memory
 from bench.gpu_memory import plain_scene
@@ -36,15 +48,24 @@ def test_without_a_card_it_says_so_and_ends(monkeypatch: pytest.MonkeyPatch, cap
 
 
 def test_every_module_that_is_started_is_there_and_has_a_name_of_its_own() -> None:
-    parts = [*build_parts("90"), *checking_parts(), *measuring_parts(["folder"]), *background_parts("120")]
+    parts = [*build_parts("90"), *checking_parts(), *measuring_parts(["folder"]), *background_parts()]
     assert len({part.name for part in parts}) == len(parts)
     for part in parts:
         names = [name for name in part.command if name.startswith("bench.")]
         assert all((Path(gpu_check.__file__).parent / f"{name.removeprefix('bench.')}.py").is_file() for name in names)
     assert all((Path(gpu_check.__file__).parent.parent / test).is_file() for test in gpu_check.TRAINING_TESTS)
     assert report_path(parts[-3]).name == "gpu_train.json"
-    gsplat = parts[-1]
-    assert gsplat.environment["TORCH_CUDA_ARCH_LIST"] == "12.0"
+
+
+def test_all_parts_find_the_same_libraries_and_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PATH", "PYTHONPATH", "SPLATWORKS_KERNELS", "CUDA_MODULE_LOADING", "TORCH_CUDA_ARCH_LIST", "GSPLAT"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    monkeypatch.setenv("GSPLAT", "wheels")
+    set_up_environment("120")
+    assert os.environ["TORCH_CUDA_ARCH_LIST"] == "12.0"
+    assert Path(os.environ["GSPLAT"]).is_absolute()
+    assert Path(os.environ["SPLATWORKS_KERNELS"]).parts[-3:] == ("build", "gpu", "kernels")
+    assert str(Path(sys.executable).parent) in os.environ["PATH"].split(os.pathsep)
 
 
 def test_the_parts_that_must_run_fit_into_the_time_together() -> None:
@@ -69,6 +90,14 @@ def test_a_run_prints_and_writes_each_part_when_it_is_done(
     assert "why" in page
     assert not run.is_good()
     assert "| Bad part | FAILED (4) |" in run.summary()
+
+
+def test_a_benchmark_may_be_cut_short_and_a_test_may_not(tmp_path: Path) -> None:
+    late = Part("late", "Late", (sys.executable, "-c", ""), 50, 40)
+    for part, is_good in ((late, True), (replace(late, is_needed=True), False)):
+        run = Run(10, tmp_path / "all.json")
+        run.do(part)
+        assert run.is_good() is is_good
 
 
 def test_card_facts_are_text_and_name_the_commit() -> None:

@@ -63,7 +63,10 @@ def test_wheels_are_unpacked_to_where_they_are_imported_from(tmp_path: Path) -> 
     with zipfile.ZipFile(tmp_path / "thing-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("thing/__init__.py", "")
     assert unpack(tmp_path, tmp_path / "out")[0] == tmp_path / "out"
-    assert (tmp_path / "out" / "thing" / "__init__.py").is_file()
+    source = tmp_path / "out" / "thing" / "__init__.py"
+    written = source.stat().st_mtime_ns
+    unpack(tmp_path, tmp_path / "out")
+    assert source.stat().st_mtime_ns == written, "sources that are newer are compiled anew"
 
 
 def test_the_made_up_set_is_one_that_can_be_trained_on(tmp_path: Path) -> None:
