@@ -189,7 +189,8 @@ void Context::check_counters() {
   }
 }
 
-// Without waiting, room is made for a quarter more instances than the last frame had; a frame that has still more changes nothing.
+// Without waiting, room is made for a quarter more instances than the last frame had, and for as many as any frame of this size had; a frame that has
+// still more changes nothing. Where pictures or gaussians have become others in number, the count is waited for: it would be a guess.
 void Context::forward(SplatForwardArgs &args) {
   use_card();
   if (is_pending_) {
@@ -198,6 +199,8 @@ void Context::forward(SplatForwardArgs &args) {
   }
   has_frame_ = false;
   Frame &f = frame_;
+  const bool is_like_the_last = args.n == f.n && args.camera.width == f.width && args.camera.height == f.height;
+  most_instances_ = is_like_the_last ? std::max<uint64_t>(most_instances_, seen_->n_instances) : 0;
   set_camera(args);
   f.params = checked_params_ = args.params;
   f.image = args.image, f.transmittance = args.transmittance;
@@ -206,15 +209,15 @@ void Context::forward(SplatForwardArgs &args) {
   clear_counters();
   stages_.run(SPLAT_STAGE_PROJECT, stream_, [&] { project(f, stream_); });
   stages_.run(SPLAT_STAGE_SORT, stream_, [&] { sort_by_depth(); });
-  const bool must_wait = waits_ || seen_->n_instances == 0;
-  int64_t expected = static_cast<int64_t>(seen_->n_instances + seen_->n_instances / 4);
+  const bool must_wait = waits_ || !is_like_the_last || most_instances_ == 0;
+  uint64_t expected = std::max<uint64_t>(seen_->n_instances + seen_->n_instances / 4, most_instances_);
   if (must_wait) {
     read_counters();
     settle();
     check_counters();
-    expected = static_cast<int64_t>(seen_->n_instances);
+    expected = seen_->n_instances;
   }
-  reserve_instances(std::max<int64_t>(1, std::min<int64_t>(expected, static_cast<int64_t>(MOST_INSTANCES))));
+  reserve_instances(static_cast<int64_t>(std::clamp<uint64_t>(expected, 1, MOST_INSTANCES)));
   stages_.run(SPLAT_STAGE_BIN, stream_, [&] { sort_by_tile(); });
   stages_.run(SPLAT_STAGE_FORWARD, stream_, [&] { blend(f, stream_); });
   if (!must_wait) read_counters();

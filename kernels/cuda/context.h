@@ -57,6 +57,7 @@ class Context {
   cudaEvent_t arrived_ = nullptr, loss_arrived_ = nullptr;
   bool has_loss_ = false;
   const float *checked_params_ = nullptr;
+  uint64_t most_instances_ = 0;  // of the frames of this size, with this many gaussians
   int64_t numbered_ = 0;      // places for instances that have been numbered
   struct Known {              // arrays looked at before
     int64_t n = -1;
