@@ -35,18 +35,23 @@ Lens lens_of(const SplatCamera &c, float dilation) {
   return k;
 }
 
+// The card's number, if there is such a card: asked before anything of ours touches it.
+int existing(int device) {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess || device < 0 || device >= count) {
+    cudaGetLastError();
+    refuse(SPLAT_UNSUPPORTED, "there is no CUDA card %d here: %d were found", device, count);
+  }
+  return device;
+}
+
 }  // namespace
 
 void gpu::check(cudaError_t error, const char *doing) {
   if (error != cudaSuccess) refuse(SPLAT_INTERNAL, "%s failed on the card: %s", doing, cudaGetErrorString(error));
 }
 
-Context::Context(const SplatContextOptions &options) : device_(options.device) {
-  int count = 0;
-  if (cudaGetDeviceCount(&count) != cudaSuccess || device_ < 0 || device_ >= count) {
-    cudaGetLastError();
-    refuse(SPLAT_UNSUPPORTED, "there is no CUDA card %d here: %d were found", device_, count);
-  }
+Context::Context(const SplatContextOptions &options) : device_(existing(options.device)) {
   check(cudaSetDevice(device_), "choosing the card");
   cudaDeviceProp properties;
   check(cudaGetDeviceProperties(&properties, device_), "asking for the card's properties");
