@@ -14,14 +14,19 @@ from engine.train.views import PhotoCache, TrainingPhoto, at_level
 
 RADIUS_IN_EXTENTS = 10.0  # parallax between neighbouring photos is then below a few pixels
 RADIUS_IN_SCENES = 1.5  # of the distance within which 99 % of the sparse points lie
+BLACK, BLACK_SHARE = 10, 0.25  # pixels no lighter than this; from this share of all on, the backdrop is black
 LEVEL = 2  # a quarter of the size is plenty for a first colour
 
 
 def shell_rows(train: list[TrainingPhoto], photos: PhotoCache, centre: Array, radius: float, count: int, opacity: float) -> torch.Tensor:
     """Return rows [C, 64], C ≤ ``count``: round gaussians on a sphere, where at least one photo looks, coloured by the photos' median.
 
-    A photo in which the direction is covered by something near gives a wrong colour; the shell is not seen there either.
+    A photo in which the direction is covered by something near gives a wrong colour; the shell is not seen there either. Before a black
+    backdrop there is none: behind everything is black anyway, and gaussians that nothing shows wander among the cameras (lego without its
+    alpha: 23.9 dB with a shell, 34.9 without).
     """
+    if has_black_backdrop(len(train), photos):
+        return torch.empty((0, 64), device="cpu")
     directions = fibonacci_sphere(count)
     points = centre + radius * directions
     samples = np.full((len(train), count, 3), np.nan, np.float32)
@@ -36,6 +41,12 @@ def shell_rows(train: list[TrainingPhoto], photos: PhotoCache, centre: Array, ra
     spacing = radius * np.sqrt(4.0 * np.pi / count)
     sizes = np.full(int(seen_by_any.sum()), 0.5 * spacing, np.float32)
     return torch.from_numpy(to_rows(round_gaussians(points[seen_by_any].astype(np.float32), colours, sizes, opacity)))
+
+
+def has_black_backdrop(n_photos: int, photos: PhotoCache) -> bool:
+    """Return whether so much of the photos is black that it is no shadow: objects on black, skies at night."""
+    black = [float((photos.pixels(index, LEVEL).amax(dim=2) <= BLACK).float().mean()) for index in range(n_photos)]
+    return sum(black) / max(1, n_photos) >= BLACK_SHARE
 
 
 def fibonacci_sphere(count: int) -> Array:

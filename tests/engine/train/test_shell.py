@@ -35,6 +35,11 @@ def test_the_shell_stands_only_where_a_photo_looks_and_has_its_colour(tmp_path: 
     assert torch.allclose(colour, torch.tensor([10.0, 120.0, 240.0]) / 255.0, atol=1e-5)
 
 
+def test_before_a_black_backdrop_there_is_no_shell(tmp_path: Path) -> None:
+    photo = photo_of(tmp_path, (3, 8, 2))
+    assert len(shell_rows([photo], PhotoCache([photo]), np.zeros(3), 50.0, 2000, 0.3)) == 0
+
+
 def test_nothing_behind_the_camera_is_seen() -> None:
     seen, rows, columns = project(
         np.array([[0.0, 0.0, 5.0], [0.0, 0.0, -5.0], [0.0, 0.0, 0.0]]), PinholeView(FORWARD, 40, 40, 32, 24, 64, 48)
