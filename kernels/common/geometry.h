@@ -13,6 +13,17 @@ struct Lens {       // what the formulas need of a camera
   float dilation;
 };
 
+template <class Camera> SPLAT_INLINE Lens make_lens(const Camera &c, float dilation) {
+  Lens k;
+  for (int i = 0; i < 12; i++) k.w[i] = c.cam_from_world[i];
+  k.fx = c.fx, k.fy = c.fy, k.cx = c.cx, k.cy = c.cy;
+  float mx = SPLAT_VIEW_MARGIN * (float)c.width / c.fx, my = SPLAT_VIEW_MARGIN * (float)c.height / c.fy;
+  k.x_lo = -c.cx / c.fx - mx, k.x_hi = ((float)c.width - c.cx) / c.fx + mx;
+  k.y_lo = -c.cy / c.fy - my, k.y_hi = ((float)c.height - c.cy) / c.fy + my;
+  k.dilation = dilation;
+  return k;
+}
+
 template <class V> struct Screen {
   V p[3], rz;              // centre in camera axes, 1/z
   V tx, ty, in_x, in_y;    // clamped x/z, y/z; 1 where not clamped

@@ -59,4 +59,16 @@ struct Shape {
   refuse(SPLAT_NON_FINITE, "params row %lld: its finite values overflow when they are evaluated", static_cast<long long>(row));
 }
 
+// Refuse a call that comes without the forward pass it builds on, or after parameters have changed since.
+inline void require_frame(bool has_frame, int64_t n, int64_t frame_n, const char *call) {
+  if (!has_frame) refuse(SPLAT_INVALID_ARGUMENT, "%s needs a successful splat_forward before it in the same context", call);
+  if (n != frame_n)
+    refuse(SPLAT_INVALID_ARGUMENT, "%s: n is %lld, the last splat_forward had %lld", call, static_cast<long long>(n), static_cast<long long>(frame_n));
+}
+
+inline void require_unstepped(bool is_stepped, const char *call) {
+  if (is_stepped)
+    refuse(SPLAT_INVALID_ARGUMENT, "%s: splat_backward_adam has changed params since the last splat_forward; run that again", call);
+}
+
 }  // namespace splat

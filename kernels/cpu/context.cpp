@@ -225,15 +225,11 @@ void Context::forward(SplatForwardArgs &args) {
 }
 
 void Context::check_frame(int64_t n, const char *call) const {
-  if (!has_frame_) refuse(SPLAT_INVALID_ARGUMENT, "%s needs a successful splat_forward before it in the same context", call);
-  if (n != frame_.n)
-    refuse(SPLAT_INVALID_ARGUMENT, "%s: n is %lld, the last splat_forward had %lld", call, static_cast<long long>(n),
-           static_cast<long long>(frame_.n));
+  require_frame(has_frame_, n, frame_.n, call);
 }
 
 void Context::check_unstepped(const char *call) const {
-  if (is_stepped_)
-    refuse(SPLAT_INVALID_ARGUMENT, "%s: splat_backward_adam has changed params since the last splat_forward; run that again", call);
+  require_unstepped(is_stepped_, call);
 }
 
 void Context::check_pixels(const float *grad_image, const float *grad_transmittance) {

@@ -1,17 +1,6 @@
 // Gaussians to screen records and their tiles, LANES at a time: geometry of all, then colours and tiles of the visible ones as soon as there
 // are LANES of them, while their rows are in the cache and the next rows are on their way.
 
-INLINE Lens make_lens(const SplatCamera &c, float dilation) {
-  Lens k;
-  for (int i = 0; i < 12; i++) k.w[i] = c.cam_from_world[i];
-  k.fx = c.fx, k.fy = c.fy, k.cx = c.cx, k.cy = c.cy;
-  float mx = SPLAT_VIEW_MARGIN * (float)c.width / c.fx, my = SPLAT_VIEW_MARGIN * (float)c.height / c.fy;
-  k.x_lo = -c.cx / c.fx - mx, k.x_hi = ((float)c.width - c.cx) / c.fx + mx;
-  k.y_lo = -c.cy / c.fy - my, k.y_hi = ((float)c.height - c.cy) / c.fy + my;
-  k.dilation = dilation;
-  return k;
-}
-
 INLINE vf sigmoid(vf x) { return rcp(vexp(0.0f - x) + 1.0f); }
 
 // The higher harmonics of LANES rows: adds their part of the colours, and gives how each colour turns with the mean (three numbers a colour).

@@ -22,19 +22,6 @@ int bits_for(int n) {  // so that no tile's number is all ones, which marks the 
   return bits;
 }
 
-// Camera bounds as the CPU kernels take them (kernels/cpu/project.inl).
-Lens lens_of(const SplatCamera &c, float dilation) {
-  Lens k;
-  memcpy(k.w, c.cam_from_world, sizeof k.w);
-  k.fx = c.fx, k.fy = c.fy, k.cx = c.cx, k.cy = c.cy;
-  const float width = static_cast<float>(c.width), height = static_cast<float>(c.height);
-  const float mx = SPLAT_VIEW_MARGIN * width / c.fx, my = SPLAT_VIEW_MARGIN * height / c.fy;
-  k.x_lo = -c.cx / c.fx - mx, k.x_hi = (width - c.cx) / c.fx + mx;
-  k.y_lo = -c.cy / c.fy - my, k.y_hi = (height - c.cy) / c.fy + my;
-  k.dilation = dilation;
-  return k;
-}
-
 // The card's number, if there is such a card: asked before anything of ours touches it.
 int existing(int device) {
   int count = 0;
@@ -75,7 +62,7 @@ void Context::set_stream(const SplatStreamArgs &args) {
 
 void Context::set_camera(const SplatForwardArgs &args) {
   Frame &f = frame_;
-  f.lens = lens_of(args.camera, args.dilation);
+  f.lens = make_lens(args.camera, args.dilation);
   f.near_plane = args.camera.near_plane, f.far_plane = args.camera.far_plane;
   set_camera_position(args.camera, f.camera_position);
   memcpy(f.background, args.background, sizeof f.background);
@@ -272,15 +259,11 @@ void Context::use_card() const { check(cudaSetDevice(device_), "choosing the car
 
 void Context::check_frame(int64_t n, const char *call) const {
   use_card();
-  if (!has_frame_) refuse(SPLAT_INVALID_ARGUMENT, "%s needs a successful splat_forward before it in the same context", call);
-  if (n != frame_.n)
-    refuse(SPLAT_INVALID_ARGUMENT, "%s: n is %lld, the last splat_forward had %lld", call, static_cast<long long>(n),
-           static_cast<long long>(frame_.n));
+  require_frame(has_frame_, n, frame_.n, call);
 }
 
 void Context::check_unstepped(const char *call) const {
-  if (is_stepped_)
-    refuse(SPLAT_INVALID_ARGUMENT, "%s: splat_backward_adam has changed params since the last splat_forward; run that again", call);
+  require_unstepped(is_stepped_, call);
 }
 
 void Context::begin_backward(const float *params, const float *grad_image, const float *grad_transmittance, float *density) {

@@ -6,19 +6,7 @@ cd "$(dirname "$0")/../.."
 out=${1:-build/check}
 mkdir -p "$out"
 
-step() { printf '%-62s' "$1"; }
-# Runs quietly, prints what was said only if it fails.
-try() {
-  local began=$SECONDS
-  if "$@" >"$out/log" 2>&1; then
-    echo "ok  $((SECONDS - began)) s"
-  else
-    local status=$?
-    echo "FAILED ($status): $*"
-    tail -n 40 "$out/log"
-    exit 1
-  fi
-}
+. kernels/tests/steps.sh
 said() { grep -q "$1" "$out/log" || { echo "FAILED: nothing says \"$1\""; cat "$out/log"; exit 1; }; }
 silent() { ! grep -q "$1" "$out/log" || { echo "FAILED: $2"; cat "$out/log"; exit 1; }; }
 

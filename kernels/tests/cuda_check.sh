@@ -7,19 +7,7 @@ out=${1:-build/cuda-check}
 python=${PYTHON:-python3}
 mkdir -p "$out"
 
-step() { printf '%-62s' "$1"; }
-# Runs quietly, prints what was said only if it fails.
-try() {
-  local began=$SECONDS
-  if "$@" >"$out/log" 2>&1; then
-    echo "ok  $((SECONDS - began)) s"
-  else
-    local status=$?
-    echo "FAILED ($status): $*"
-    tail -n 40 "$out/log"
-    exit 1
-  fi
-}
+. kernels/tests/steps.sh
 
 build() {  # FOLDER TARGETS OPTIONS…
   local folder=$out/$1 targets=$2

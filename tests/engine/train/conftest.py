@@ -21,7 +21,12 @@ N_POINTS = 1500
 def posed_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with images/ and sparse/ as the poses stage leaves them in ``undistorted``."""
     root = tmp_path_factory.mktemp("posed")
-    truth = make_capture(root / "photos", Walk(n_photos=14, width=160, height=120, step_deg=6.0))
+    return posed_folder(root, Walk(n_photos=14, width=160, height=120, step_deg=6.0))
+
+
+def posed_folder(root: Path, walk: Walk) -> Path:
+    """Fill ``root`` with a capture, photos upright and true poses, and return it."""
+    truth = make_capture(root / "photos", walk)
     (root / "images").mkdir()
     for name in truth.views:
         with PillowImage.open(root / "photos" / name) as opened:

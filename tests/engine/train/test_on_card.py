@@ -10,13 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image as PillowImage
-from PIL import ImageOps
 
 from engine.device import open_device
 from engine.errors import Cancelled
 from engine.events import Event, Progress
-from engine.formats.colmap import write_reconstruction
 from engine.options import RunOptions, TrainOptions, preset
 from engine.render import camera_params
 from engine.train import train, watch
@@ -26,8 +23,7 @@ from engine.train.views import load_split
 from engine.workspace import Stamp, Workspace, write_json
 from kernels.step import AdamParams, Device
 from tests.data.cameras import Walk
-from tests.data.make_data import make_capture
-from tests.engine.train.conftest import reconstruction_of
+from tests.engine.train.conftest import posed_folder
 
 STEPS = 40
 TRAIN = TrainOptions(
@@ -46,15 +42,7 @@ def card() -> Device:
 
 @pytest.fixture(scope="module")
 def small_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("small")
-    truth = make_capture(root / "photos", Walk(n_photos=5, width=80, height=60, step_deg=6.0))
-    (root / "images").mkdir()
-    for name in truth.views:
-        with PillowImage.open(root / "photos" / name) as opened:
-            # Smaller than they were taken, for the shim's sake.
-            ImageOps.exif_transpose(opened).save(root / "images" / f"{Path(name).stem}.png")
-    write_reconstruction(root / "sparse", reconstruction_of(truth))
-    return root
+    return posed_folder(tmp_path_factory.mktemp("small"), Walk(n_photos=5, width=80, height=60, step_deg=6.0))
 
 
 @pytest.fixture
