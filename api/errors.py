@@ -5,12 +5,18 @@ SplatError
 ├── InputError, CaptureError → 422     CapacityError → 503     Cancelled → 409     InternalError → 500
 └── RequestError                       what the request asks for cannot be given
     ├── Malformed         400          the body is not what its type says
+    ├── Unauthorized      401          no key, or one that does not hold
+    ├── Forbidden         403          the key does not allow this
     ├── NotFound          404
     ├── Conflict          409          the thing is in another state
     ├── Gone              410          it was deleted
+    ├── PreconditionFailed 412         a version of the protocol that is not spoken here
     ├── TooLarge          413
     ├── UnsupportedBody   415
     ├── RangeNotSatisfiable 416
+    ├── Locked            423          another request works on it
+    ├── TooManyRequests   429          asked too often, or for more than the key's share
+    ├── ChecksumMismatch  460          the bytes are not those that the checksum says (tus)
     └── NoSpace           507          the disk is full
 """
 
@@ -30,6 +36,18 @@ class Malformed(RequestError):
     """The body is not what its content type says."""
 
     status = 400
+
+
+class Unauthorized(RequestError):
+    """No key came, or one that is unknown, expired or revoked."""
+
+    status = 401
+
+
+class Forbidden(RequestError):
+    """The key does not allow this."""
+
+    status = 403
 
 
 class NotFound(RequestError):
@@ -60,6 +78,12 @@ class Gone(RequestError):
         return cls(f"gone.{kind}", f"Deleted {kind}", f"the {kind} {name!r} was deleted")
 
 
+class PreconditionFailed(RequestError):
+    """A version of a protocol that is not spoken here."""
+
+    status = 412
+
+
 class TooLarge(RequestError):
     """More bytes than allowed."""
 
@@ -80,6 +104,26 @@ class RangeNotSatisfiable(RequestError):
     def __init__(self, size_bytes: int) -> None:
         data: dict[str, Any] = {"size_bytes": size_bytes}
         super().__init__("request.range", "Range not satisfiable", f"the file has {size_bytes} bytes", data=data)
+
+
+class Locked(RequestError):
+    """Another request works on the thing and did not give way in time."""
+
+    status = 423
+
+
+class TooManyRequests(RequestError):
+    """Asked too often, or for more than the key's share; ``data["retry_after_s"]`` says when to come again."""
+
+    status = 429
+    retryable = True
+
+
+class ChecksumMismatch(RequestError):
+    """The bytes that came are not those that the checksum says (tus 1.0); nothing of them is kept."""
+
+    status = 460
+    retryable = True
 
 
 class NoSpace(CapacityError):

@@ -36,7 +36,7 @@ def new_id() -> str:
 class Base(DeclarativeBase):
     """Root of the tables."""
 
-    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON(none_as_null=True), str: String}  # noqa: RUF012 (SQLAlchemy reads it so)
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON(none_as_null=True), list[str]: JSON(none_as_null=True), str: String}  # noqa: RUF012 (SQLAlchemy reads it so)
 
 
 class Capture(Base):
@@ -45,6 +45,7 @@ class Capture(Base):
     __tablename__ = "capture"
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
     name: Mapped[str]
+    key_id: Mapped[str | None] = mapped_column(String(36))
     created_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]
     swept_at: Mapped[datetime | None]
@@ -97,6 +98,11 @@ class Job(Base):
     state: Mapped[str]
     stage: Mapped[str]
     queue: Mapped[str]
+    priority: Mapped[int] = mapped_column(default=0, server_default="0")
+    key_id: Mapped[str | None] = mapped_column(String(36))
+    expires_at: Mapped[datetime | None]
+    waits_for: Mapped[str | None]
+    traceparent: Mapped[str | None]
     event_seq: Mapped[int] = mapped_column(default=0)
     error_attempts: Mapped[int] = mapped_column(default=0)
     lost_leases: Mapped[int] = mapped_column(default=0)
@@ -128,6 +134,7 @@ class JobStage(Base):
     ordinal: Mapped[int]
     state: Mapped[str]
     attempt: Mapped[int] = mapped_column(default=0)
+    cache_key: Mapped[str | None]
     progress: Mapped[float] = mapped_column(default=0.0)
     message: Mapped[str] = mapped_column(default="")
     data: Mapped[dict[str, Any] | None]
@@ -183,3 +190,134 @@ class Process(Base):
     queues: Mapped[str]
     device: Mapped[str] = mapped_column(default="", server_default="")
     seen_at: Mapped[datetime]
+
+
+class Upload(Base):
+    """A file that arrives in pieces (tus): ``offset`` bytes are durable, ``fence`` rises with each request that takes it over."""
+
+    __tablename__ = "upload"
+    __table_args__ = (Index("upload_open", "state", "expires_at"), Index("upload_capture", "capture_id"))
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    capture_id: Mapped[str] = mapped_column(ForeignKey("capture.id"))
+    key_id: Mapped[str | None] = mapped_column(String(36))
+    name: Mapped[str]
+    given: Mapped[str]  # Upload-Metadata as it came, to be said again
+    state: Mapped[str]  # open, done, refused, terminated, expired
+    length: Mapped[int] = mapped_column(BigInteger)
+    offset: Mapped[int] = mapped_column(BigInteger, default=0)
+    fence: Mapped[int] = mapped_column(default=0)
+    parts: Mapped[dict[str, Any] | None]  # where storage takes the parts itself: its upload id, what has arrived
+    photo_id: Mapped[str | None] = mapped_column(String(36))
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+
+
+class StageCache(Base):
+    """What a stage made, kept in storage under what it was made from, for later jobs."""
+
+    __tablename__ = "stage_cache"
+    __table_args__ = (Index("stage_cache_capture", "capture_id"), Index("stage_cache_used", "used_at"))
+    key: Mapped[str] = mapped_column(primary_key=True)
+    stage: Mapped[str]
+    capture_id: Mapped[str] = mapped_column(ForeignKey("capture.id"))
+    storage_key: Mapped[str]
+    sha256: Mapped[str]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime]
+    used_at: Mapped[datetime]
+
+
+class StageTiming(Base):
+    """How long a stage once took here: what estimates of the time left are made from. ``work`` is in the stage's own unit."""
+
+    __tablename__ = "stage_timing"
+    __table_args__ = (Index("stage_timing_like", "stage", "device", "created_at"),)
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    stage: Mapped[str]
+    device: Mapped[str]
+    preset: Mapped[str]
+    n_photos: Mapped[int]
+    work: Mapped[float]
+    seconds: Mapped[float]
+    created_at: Mapped[datetime]
+
+
+class WebhookEndpoint(Base):
+    """An address that wants to hear of jobs; of one job only when ``job_id`` is set."""
+
+    __tablename__ = "webhook_endpoint"
+    __table_args__ = (Index("webhook_endpoint_job", "job_id"),)
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("job.id"))
+    key_id: Mapped[str | None] = mapped_column(String(36))
+    url: Mapped[str]
+    secret: Mapped[str]
+    previous_secret: Mapped[str | None]  # signs beside the new one until previous_until
+    previous_until: Mapped[datetime | None]
+    types: Mapped[list[str]]
+    disabled_at: Mapped[datetime | None]
+    disabled_why: Mapped[str | None]
+    created_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
+
+
+class WebhookDelivery(Base):
+    """A message to an endpoint: written with what it tells of, in one transaction, sent by the dispatchers until it arrives."""
+
+    __tablename__ = "webhook_delivery"
+    __table_args__ = (Index("webhook_delivery_due", "state", "next_at"), Index("webhook_delivery_endpoint", "endpoint_id", "id"))
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    endpoint_id: Mapped[str] = mapped_column(ForeignKey("webhook_endpoint.id"))
+    job_id: Mapped[str | None] = mapped_column(String(36))
+    type: Mapped[str]
+    payload: Mapped[dict[str, Any]]
+    state: Mapped[str]  # pending, delivered, failed
+    attempts: Mapped[int] = mapped_column(default=0)
+    next_at: Mapped[datetime | None]
+    last_status: Mapped[int | None]
+    last_error: Mapped[str | None]
+    last_seconds: Mapped[float | None]
+    created_at: Mapped[datetime]
+    delivered_at: Mapped[datetime | None]
+
+
+class ApiKey(Base):
+    """Who may ask. Of the key itself only its hash is kept; the prefix is what people recognise it by."""
+
+    __tablename__ = "api_key"
+    __table_args__ = (Index("api_key_hash", "sha256", unique=True),)
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    name: Mapped[str]
+    prefix: Mapped[str]
+    sha256: Mapped[str]
+    scopes: Mapped[list[str]]
+    quotas: Mapped[dict[str, Any] | None]  # jobs_per_day, active_jobs, storage_bytes, requests_per_minute
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    used_at: Mapped[datetime | None]
+
+
+class Share(Base):
+    """A link by which anybody may see one finished splat until it expires. Of the token only its hash is kept."""
+
+    __tablename__ = "share"
+    __table_args__ = (Index("share_hash", "sha256", unique=True), Index("share_job", "job_id"))
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"))
+    key_id: Mapped[str | None] = mapped_column(String(36))
+    sha256: Mapped[str]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+
+
+class Tally(Base):
+    """A count over all processes and restarts, for ``/metrics``."""
+
+    __tablename__ = "tally"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    labels: Mapped[str] = mapped_column(primary_key=True, default="")  # key="value",… as Prometheus writes them
+    value: Mapped[float] = mapped_column(default=0.0)

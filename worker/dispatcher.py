@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -12,21 +11,19 @@ from datetime import timedelta
 
 from celery import Celery
 from redis.exceptions import RedisError
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from api.db import Database, now, open_database
-from api.models import Asset, Capture, Job, JobEvent, Photo, new_id
+from api.models import Job, new_id
 from api.queue import n_messages, publisher, send
-from api.services import idempotency, leases, routing, system
-from api.services.jobs import TERMINAL
+from api.services import leases, routing, system
 from api.settings import Settings
 from api.storage import Storage, open_storage
-from worker import files, liveness
+from worker import liveness, sweep
 
 SEEN_EVERY_S = 5.0
-INCOMING_KEPT_S = 86_400
 RING_AT_MOST = 200
 log = logging.getLogger(__name__)
 
@@ -60,7 +57,7 @@ def run(dispatcher: Dispatcher, stop: threading.Event) -> None:
             ring(dispatcher)
             if time.monotonic() - swept_at >= dispatcher.settings.sweep_s:
                 swept_at = time.monotonic()
-                sweep(dispatcher)
+                sweep.sweep(sweep.Ground(dispatcher.settings, dispatcher.db, dispatcher.storage))
         except (SQLAlchemyError, RedisError, OSError) as error:
             log.warning("the dispatcher waits: %s", error)
         stop.wait(dispatcher.settings.poll_s)
@@ -137,50 +134,6 @@ def due(session: Session, settings: Settings) -> list[tuple[str, str]]:
     late = {row.queue for row in rows if row.dispatched_at is not None and row.dispatched_at <= oldest}
     lossy = {queue for queue in late if n_messages(settings, queue) < sum(row.queue == queue for row in rows)}
     return [(row.id, row.queue) for row in rows if row.dispatched_at is None or (row.dispatched_at <= oldest and row.queue in lossy)]
-
-
-def sweep(dispatcher: Dispatcher) -> None:
-    """Remove what nobody can reach any more: files of deleted captures and jobs, broken uploads, old keys."""
-    sweep_deleted(dispatcher)
-    sweep_folders(dispatcher)
-    with dispatcher.db.writing() as session:
-        idempotency.forget_old(session)
-        system.forget_silent(session)
-
-
-def sweep_deleted(dispatcher: Dispatcher) -> None:
-    """Remove the files, then the rows, of deleted captures and jobs; done again when it breaks in between."""
-    with dispatcher.db.reading() as session:
-        captures = session.scalars(select(Capture.id).where(Capture.deleted_at.is_not(None), Capture.swept_at.is_(None))).all()
-        ended = Job.deleted_at.is_not(None), Job.swept_at.is_(None), Job.state.in_(TERMINAL)
-        jobs = session.scalars(select(Job.id).where(*ended)).all()
-    for capture_id in captures:
-        dispatcher.storage.delete_prefix(f"captures/{capture_id}")
-        with dispatcher.db.writing() as session:
-            session.execute(delete(Photo).where(Photo.capture_id == capture_id))
-            session.execute(update(Capture).where(Capture.id == capture_id).values(swept_at=now(session)))
-    for job_id in jobs:
-        dispatcher.storage.delete_prefix(f"jobs/{job_id}")
-        files.discard(dispatcher.settings, job_id)
-        (dispatcher.settings.logs / f"{job_id}.log").unlink(missing_ok=True)
-        with dispatcher.db.writing() as session:
-            for table in (Asset, JobEvent):
-                session.execute(delete(table).where(table.job_id == job_id))
-            session.execute(update(Job).where(Job.id == job_id).values(swept_at=now(session)))
-
-
-def sweep_folders(dispatcher: Dispatcher) -> None:
-    """Remove what is left on this machine's disk: uploads that broke off a day ago, workspaces of jobs that are over or unknown."""
-    oldest = time.time() - INCOMING_KEPT_S
-    for path in dispatcher.settings.incoming.glob("*.part"):
-        if path.stat().st_mtime < oldest:
-            path.unlink(missing_ok=True)
-    for folder in dispatcher.settings.work.glob("*/"):
-        with dispatcher.db.reading() as session:
-            job = session.get(Job, folder.name)
-            is_over = job is None or job.state == "succeeded" or (job.deleted_at is not None and job.state in TERMINAL)
-        if is_over:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> None:

@@ -98,20 +98,20 @@ def test_the_api_process_loads_neither_torch_nor_numpy_nor_pillow():
 
 def test_the_migration_that_names_devices_goes_up_and_down_and_keeps_the_rows(stack, tmp_path):
     settings = Settings(database_url=stack.new_database() or f"sqlite:///{tmp_path}/x.db")
-    migrate(settings)
+    migrate(settings, "0002")
     engine = make_engine(settings)
     try:
         migrate(settings, "-1")
         with engine.begin() as connection:
             row = "INSERT INTO process (id, kind, host, pid, queues, seen_at) VALUES ('a', 'worker', 'h', 1, 'gpu', '2026-11-20 00:00:00')"
             connection.execute(text(row))
-        migrate(settings)
+        migrate(settings, "0002")
         with engine.connect() as connection:
             assert connection.execute(text("SELECT queues, device FROM process")).one() == ("gpu", "")
         migrate(settings, "-1")
         with engine.connect() as connection:
             assert "device" not in connection.execute(text("SELECT * FROM process")).mappings().one()
-        migrate(settings)
+        migrate(settings, "0002")
     finally:
         engine.dispose()
     stack.give_back(settings.database_url)

@@ -1,0 +1,70 @@
+"""Removes what nobody can reach any more. Every step may break off anywhere and is done again."""
+
+import shutil
+import time
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select, update
+
+from api.db import Database, now
+from api.models import Asset, Capture, Job, JobEvent, Photo
+from api.services import idempotency, system
+from api.services.jobs import TERMINAL
+from api.settings import Settings
+from api.storage import Storage
+from worker import files
+
+INCOMING_KEPT_S = 86_400
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What is swept."""
+
+    settings: Settings
+    db: Database
+    storage: Storage
+
+
+def sweep(ground: Ground) -> None:
+    """Remove what nobody can reach any more: files of deleted captures and jobs, broken uploads, old keys."""
+    sweep_deleted(ground)
+    sweep_folders(ground)
+    with ground.db.writing() as session:
+        idempotency.forget_old(session)
+        system.forget_silent(session)
+
+
+def sweep_deleted(ground: Ground) -> None:
+    """Remove the files, then the rows, of deleted captures and jobs; done again when it breaks in between."""
+    with ground.db.reading() as session:
+        captures = session.scalars(select(Capture.id).where(Capture.deleted_at.is_not(None), Capture.swept_at.is_(None))).all()
+        ended = Job.deleted_at.is_not(None), Job.swept_at.is_(None), Job.state.in_(TERMINAL)
+        jobs = session.scalars(select(Job.id).where(*ended)).all()
+    for capture_id in captures:
+        ground.storage.delete_prefix(f"captures/{capture_id}")
+        with ground.db.writing() as session:
+            session.execute(delete(Photo).where(Photo.capture_id == capture_id))
+            session.execute(update(Capture).where(Capture.id == capture_id).values(swept_at=now(session)))
+    for job_id in jobs:
+        ground.storage.delete_prefix(f"jobs/{job_id}")
+        files.discard(ground.settings, job_id)
+        (ground.settings.logs / f"{job_id}.log").unlink(missing_ok=True)
+        with ground.db.writing() as session:
+            for table in (Asset, JobEvent):
+                session.execute(delete(table).where(table.job_id == job_id))
+            session.execute(update(Job).where(Job.id == job_id).values(swept_at=now(session)))
+
+
+def sweep_folders(ground: Ground) -> None:
+    """Remove what is left on this machine's disk: uploads that broke off a day ago, workspaces of jobs that are over or unknown."""
+    oldest = time.time() - INCOMING_KEPT_S
+    for path in ground.settings.incoming.glob("*.part"):
+        if path.stat().st_mtime < oldest:
+            path.unlink(missing_ok=True)
+    for folder in ground.settings.work.glob("*/"):
+        with ground.db.reading() as session:
+            job = session.get(Job, folder.name)
+            is_over = job is None or job.state == "succeeded" or (job.deleted_at is not None and job.state in TERMINAL)
+        if is_over:
+            shutil.rmtree(folder, ignore_errors=True)
