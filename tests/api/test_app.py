@@ -111,7 +111,7 @@ def test_the_migration_that_names_devices_goes_up_and_down_and_keeps_the_rows(st
         migrate(settings, "-1")
         with engine.connect() as connection:
             assert "device" not in connection.execute(text("SELECT * FROM process")).mappings().one()
-        migrate(settings, "0002")
+        migrate(settings)
     finally:
         engine.dispose()
     stack.give_back(settings.database_url)
