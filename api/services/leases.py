@@ -191,10 +191,11 @@ def end_cancelled(session: Session, taken: Claim) -> str:
     return "cancelled"
 
 
-def release(session: Session, taken: Claim) -> str:
-    """Give a job back uncounted because this worker shuts down; somebody goes on from its last checkpoint."""
+def release(session: Session, taken: Claim, reason: str = "worker shut down", pause_s: float = 0.0) -> str:
+    """Give a job back uncounted, to be taken again after a pause in seconds; somebody goes on from its last checkpoint."""
     reopen_stage(session, taken.job_id, taken.stage, "pending")
-    if move(session, taken.job_id, "queued", taken.is_mine, said={"reason": "worker shut down"}, dispatched_at=None, **NO_HOLDER):
+    later = {"not_before": now(session) + timedelta(seconds=pause_s), "dispatched_at": None}
+    if move(session, taken.job_id, "queued", taken.is_mine, said={"reason": reason}, **later, **NO_HOLDER):
         return "queued"
     return end_cancelled(session, taken)
 

@@ -61,7 +61,7 @@ def test_a_form_that_cannot_start_a_job_leaves_nothing(client, installation, dat
     files = form(*((f"{n}.jpg", encoded(n)) for n in range(n_photos)))
     is_problem(client.post("/v1/jobs", files=files, data=data), status, code)
     assert client.get("/v1/captures").json()["items"] == []
-    assert [path for path in (installation.settings.data_dir / "storage").rglob("*") if path.is_file()] == []
+    assert installation.stored() == set()
     assert list(installation.settings.incoming.iterdir()) == []
 
 

@@ -188,11 +188,11 @@ def test_a_deleted_job_leaves_nothing_behind(running):
     service, client = running
     job_id = start_job(client)
     job_in(client, job_id, "succeeded")
-    stored = service.installation.settings.data_dir / "storage" / "jobs" / job_id
-    assert stored.exists()
+    installation = service.installation
+    assert installation.stored(f"jobs/{job_id}")
     assert client.delete(f"/v1/jobs/{job_id}").status_code == 204
     assert client.get(f"/v1/jobs/{job_id}").status_code == 410
-    until(lambda: not stored.exists(), 10)
+    until(lambda: not installation.stored(f"jobs/{job_id}"), 10)
     until(lambda: not (service.installation.settings.logs / f"{job_id}.log").exists(), 5)
 
 
