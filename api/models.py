@@ -241,6 +241,8 @@ class StageTiming(Base):
     n_photos: Mapped[int]
     work: Mapped[float]
     seconds: Mapped[float]
+    peak_memory_bytes: Mapped[int] = mapped_column(BigInteger)
+    disk_bytes: Mapped[int] = mapped_column(BigInteger)  # what the workspace held then, the photos as given not counted
     created_at: Mapped[datetime]
 
 
@@ -298,6 +300,16 @@ class ApiKey(Base):
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     used_at: Mapped[datetime | None]
+
+
+class KeySession(Base):
+    """A browser that was let in with a key for a while. Of the cookie only its hash is kept."""
+
+    __tablename__ = "key_session"
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    key_id: Mapped[str] = mapped_column(ForeignKey("api_key.id"))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
 
 
 class Share(Base):

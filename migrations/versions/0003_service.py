@@ -9,7 +9,7 @@ branch_labels = None
 depends_on = None
 
 MOMENT = sa.DateTime(timezone=True)
-TABLES = ("webhook_delivery", "webhook_endpoint", "share", "upload", "stage_cache", "tally", "stage_timing", "api_key")
+TABLES = ("webhook_delivery", "webhook_endpoint", "share", "upload", "stage_cache", "tally", "stage_timing", "key_session", "api_key")
 COLUMNS = {"job_stage": ("cache_key",), "job": ("traceparent", "waits_for", "expires_at", "key_id", "priority"), "capture": ("key_id",)}
 
 
@@ -30,6 +30,18 @@ def upgrade() -> None:
     )
     op.create_index("api_key_hash", "api_key", ["sha256"], unique=True)
     op.create_table(
+        "key_session",
+        sa.Column("sha256", sa.String(), nullable=False),
+        sa.Column("key_id", sa.String(length=36), nullable=False),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.Column("expires_at", MOMENT, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["key_id"],
+            ["api_key.id"],
+        ),
+        sa.PrimaryKeyConstraint("sha256"),
+    )
+    op.create_table(
         "stage_timing",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("stage", sa.String(), nullable=False),
@@ -38,6 +50,8 @@ def upgrade() -> None:
         sa.Column("n_photos", sa.Integer(), nullable=False),
         sa.Column("work", sa.Double(), nullable=False),
         sa.Column("seconds", sa.Double(), nullable=False),
+        sa.Column("peak_memory_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("disk_bytes", sa.BigInteger(), nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
