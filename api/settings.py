@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from engine.options import IngestOptions
@@ -34,7 +34,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address the api listens on")
     port: int = Field(8000, description="port the api listens on", ge=0, le=65535)
-    allow_remote: bool = Field(False, description="listen on other than loopback addresses, although requests need no key")
+    allow_remote: bool = Field(False, description="other machines may ask without a key: something in front keeps strangers out")
+    require_key: bool = Field(False, description="every request needs a key, on loopback too: behind a proxy that serves others")
+    session_s: float = Field(43_200.0, description="a browser that was let in with a key may stay this long", ge=60, le=2_592_000)
 
     max_file_bytes: int = Field(256 << 20, description="a larger photo is refused", ge=1)
     max_request_bytes: int = Field(64 << 30, description="a larger upload request is refused", ge=1)
@@ -59,16 +61,37 @@ class Settings(BaseSettings):
     device: str = Field("auto", description="what a worker's stages run on; the engine reads it too", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     gpu_wait_s: float = Field(60.0, description="training goes on on a CPU when no GPU worker was seen for this long", ge=1, le=1800)
 
+    # Webhooks and shares.
+    public_url: str = Field("", description="what links to this service begin with; empty: what the request was sent to", max_length=500)
+    webhook_allow: tuple[str, ...] = Field((), description='inside networks that webhooks may go to all the same, JSON: ["10.1.0.0/16"]')
+    webhook_timeout_s: float = Field(15.0, description="a receiver of webhooks must have answered within this time", gt=0, le=300)
+    webhook_waits_s: tuple[float, ...] = Field(
+        (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400),
+        description="pauses between attempts to deliver a webhook, JSON; after the last it has failed, by default after three days",
+    )
+    webhook_parallel: int = Field(16, description="a dispatcher sends so many webhooks at a time", ge=1, le=256)
+    webhook_kept_s: float = Field(2_592_000.0, description="deliveries of webhooks can be looked at for so long", ge=0)
+    max_webhook_endpoints: int = Field(100, description="so many endpoints of webhooks may there be, those of single jobs not counted", ge=1)
+    share_days: int = Field(7, description="a link to a shared splat holds so long unless asked otherwise", ge=1, le=365)
+    share_embedded_in: str = Field(
+        "'self'", description="web pages that may show shared splats in a frame, as frame-ancestors says it", pattern=r"^[!-+\--:<-~ ]+$"
+    )
+
+    @field_validator("webhook_allow")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ipaddress.ip_network(each)) for each in value)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not self.allow_remote and not is_loopback(self.host):
-            raise ValueError(
-                f"SPLATWORKS_HOST is {self.host}, which other machines can reach, and requests need no key: anybody there could "
-                "upload, run and delete. Listen on 127.0.0.1, or set SPLATWORKS_ALLOW_REMOTE=1 where something in front keeps others out."
-            )
         if self.heartbeat_s * 2 > self.lease_s:
             raise ValueError("SPLATWORKS_HEARTBEAT_S must be at most half of SPLATWORKS_LEASE_S")
         return self
+
+    @property
+    def keys_required(self) -> bool:
+        """Whether requests need a key: wherever other machines can reach the service and nothing else keeps strangers out."""
+        return self.require_key or not (self.allow_remote or is_loopback(self.host))
 
     @property
     def database(self) -> str:

@@ -1,4 +1,7 @@
-"""``python -m worker.dispatcher``: rings for waiting jobs, takes jobs from lost workers, collects garbage. Any number may run."""
+"""``python -m worker.dispatcher``: rings for waiting jobs, takes jobs from lost workers, sends webhooks, collects garbage.
+
+Any number may run.
+"""
 
 import logging
 import os
@@ -22,7 +25,8 @@ from api.queue import n_messages, publisher, send
 from api.services import leases, routing, system
 from api.settings import Settings
 from api.storage import Storage, open_storage
-from worker import liveness, sweep
+from engine.errors import InternalError
+from worker import liveness, sweep, webhooks
 
 SEEN_EVERY_S = 5.0
 RING_AT_MOST = 200
@@ -48,7 +52,11 @@ def open_dispatcher(settings: Settings) -> Dispatcher:
 def run(dispatcher: Dispatcher, stop: threading.Event) -> None:
     """Look at the table again and again until told to stop; a database or disk that is away is waited for."""
     seen_at = swept_at = -float("inf")
+    sender = threading.Thread(target=webhooks.Sender(dispatcher.settings, dispatcher.db).run, args=(stop,), name="webhooks", daemon=True)
+    sender.start()
     while not stop.is_set():
+        if not sender.is_alive():  # what it died of is in the log; half a dispatcher would go unnoticed
+            raise InternalError("internal.webhooks", "Webhooks stopped", "the thread that sends webhooks has ended", "Start it again.")
         try:
             if time.monotonic() - seen_at >= SEEN_EVERY_S:
                 seen_at = time.monotonic()

@@ -8,7 +8,7 @@ from sqlalchemy import delete, select, update
 
 from api.db import Database, now
 from api.models import Asset, Capture, Job, JobEvent, Photo
-from api.services import idempotency, system
+from api.services import deliveries, idempotency, shares, system
 from api.services.jobs import TERMINAL
 from api.settings import Settings
 from api.storage import Storage
@@ -33,6 +33,9 @@ def sweep(ground: Ground) -> None:
     with ground.db.writing() as session:
         idempotency.forget_old(session)
         system.forget_silent(session)
+    with ground.db.writing() as session:
+        deliveries.forget_old(session, ground.settings)
+        shares.forget_old(session)
 
 
 def sweep_deleted(ground: Ground) -> None:
