@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Header, Path, Query, Request
+from fastapi import Depends, Header, Path, Query, Request, Security, params
+from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 from sqlalchemy.orm import Session
 
 from api.db import Database
-from api.errors import NotFound
+from api.errors import Forbidden, NotFound
 from api.services.inspect import PhotoLimits
+from api.services.keys import Principal
 from api.settings import Settings
 from api.storage import Storage
 
@@ -56,6 +58,45 @@ def writing(app: App) -> Iterator[Session]:
 # Function scope ends the dependency, and commits, before the answer is sent; request scope would say yes before it is true.
 Reading = Annotated[Session, Depends(reading, scope="function")]
 Writing = Annotated[Session, Depends(writing, scope="function")]
+
+SESSION_COOKIE = "splatworks_session"
+PRINCIPAL = "splatworks_principal"  # where the middleware leaves who asks
+KEY_SCHEME = HTTPBearer(scheme_name="key", bearerFormat="sk_…", auto_error=False, description="A key that `splatworks keys create` made.")
+COOKIE_SCHEME = APIKeyCookie(name=SESSION_COOKIE, scheme_name="session", auto_error=False, description="A browser: POST /v1/session.")
+
+
+async def who(request: Request) -> Principal:
+    """Return who asks; the middleware has found out before anything of the body was read."""
+    found = request.scope[PRINCIPAL]
+    assert isinstance(found, Principal)
+    return found
+
+
+Who = Annotated[Principal, Depends(who)]
+
+
+async def guard(
+    scopes: SecurityScopes,
+    principal: Who,
+    _key: Annotated[HTTPAuthorizationCredentials | None, Security(KEY_SCHEME)],
+    _session: Annotated[str | None, Security(COOKIE_SCHEME)],
+) -> None:
+    """Raise ``Forbidden`` when who asks lacks a scope. The two schemes are there for the description only."""
+    for scope in scopes.scopes:
+        if not principal.may(scope):
+            held = ", ".join(sorted(principal.scopes)) or "none"
+            raise Forbidden(
+                "auth.scope",
+                "Not allowed",
+                f"this needs the scope {scope!r}; the key has: {held}",
+                "Use another key; `splatworks keys create --scopes …` makes one.",
+                {"scope": scope},
+            )
+
+
+def needs(*scopes: str) -> params.Security:
+    """Return the demand that whoever calls a route holds these scopes: ``APIRouter(dependencies=[needs("jobs:read")])``."""
+    return Security(guard, scopes=list(scopes))
 
 
 def _checked_id(kind: str, value: str) -> str:

@@ -1,20 +1,24 @@
 """What surrounds every request: an id, refusal of foreign web pages and of oversized bodies, safe headers. Plain ASGI, no buffering."""
 
+from sqlalchemy.exc import OperationalError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid6 import uuid7
 
-from api import problems
-from api.errors import RequestError
+from api import door, problems
+from api.deps import PRINCIPAL
+from api.door import SAFE_METHODS
+from api.errors import Forbidden
 from api.settings import Settings, is_loopback
+from engine.errors import SplatError
 
-SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+BEHIND_A_PROXY = "Use http://127.0.0.1; behind a proxy set SPLATWORKS_REQUIRE_KEY=1, or SPLATWORKS_ALLOW_REMOTE=1 if it checks who asks."
 
 
 class Surround:
-    """Gives each request an id, checks where it comes from, and limits bodies that are not uploads."""
+    """Gives each request an id, checks who sends it and where it comes from, and limits bodies that are not uploads."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
@@ -36,28 +40,34 @@ class Surround:
                 answer.setdefault("X-Content-Type-Options", "nosniff")
             await send(message)
 
-        refusal = self.refusal(scope["method"], headers)
-        if refusal is not None:
-            await problems.problem(Request(scope), 403, refusal)(scope, receive, send_with_id)
+        request = Request(scope)
+        try:
+            self.check_origin(request)
+            scope[PRINCIPAL] = await door.admit(request, self.settings)
+        except SplatError as error:
+            await problems.on_splat_error(request, error)(scope, receive, send_with_id)
+            return
+        except OperationalError as error:
+            await problems.on_database_error(request, error)(scope, receive, send_with_id)
             return
         if not headers.get("content-type", "").startswith("multipart/form-data"):
             receive = limited(receive, self.settings.max_json_bytes)
         await self.app(scope, receive, send_with_id)
 
-    def refusal(self, method: str, headers: Headers) -> RequestError | None:
-        """Return why a request may not come in: no key guards the loopback address, so no foreign web page may use it."""
-        host = headers.get("host", "")
-        if not self.settings.allow_remote and not is_loopback(without_port(host)):
-            return RequestError(
-                "request.foreign_host",
-                "Unknown host",
-                f"this service answers to localhost, not to {host[:100]!r}",
-                "Use http://127.0.0.1, or set SPLATWORKS_ALLOW_REMOTE=1 behind a proxy.",
-            )
-        origin = headers.get("origin")
-        if origin is not None and method not in SAFE_METHODS and origin.partition("://")[2] != host:
-            return RequestError("request.foreign_origin", "Foreign web page", f"a page of {origin[:100]!r} may not change things here")
-        return None
+    def check_origin(self, request: Request) -> None:
+        """Raise ``Forbidden`` for what may not come in: where no key guards the address, no foreign machine or web page may use it."""
+        host = request.headers.get("host", "")
+        if not self.settings.keys_required and not self.settings.allow_remote:
+            if not is_loopback(without_port(host)):
+                detail = f"this service answers to localhost, not to {host[:100]!r}"
+                raise Forbidden("request.foreign_host", "Unknown host", detail, BEHIND_A_PROXY)
+            if request.client is not None and not is_loopback(request.client.host):
+                detail = f"this service needs no key and answers to its own machine only, not to {request.client.host[:100]}"
+                raise Forbidden("request.foreign_machine", "Other machine", detail, BEHIND_A_PROXY)
+        origin = request.headers.get("origin")
+        if origin is not None and request.method not in SAFE_METHODS and origin.partition("://")[2] != host:
+            detail = f"a page of {origin[:100]!r} may not change things here"
+            raise Forbidden("request.foreign_origin", "Foreign web page", detail)
 
 
 def without_port(host: str) -> str:

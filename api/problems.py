@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -52,11 +53,23 @@ def problem(request: Request, status: int, error: SplatError, headers: dict[str,
         "errors": errors,
         "data": data,
     }
-    extra = dict(headers or {})
+    extra = {**challenge(status, error), **(headers or {})}
     if status in (503, 507):
         extra["Retry-After"] = RETRY_AFTER_S
+    if (seconds := error.data.get("retry_after_s")) is not None:
+        extra["Retry-After"] = str(max(1, math.ceil(seconds)))
     # ASCII on the wire: what the client sent may hold characters that UTF-8 cannot say.
     return Response(json.dumps(body, ensure_ascii=True), status, extra, "application/problem+json")
+
+
+def challenge(status: int, error: SplatError) -> dict[str, str]:
+    """Return the header that says which key would do, where the lack of one is the problem (RFC 6750, section 3)."""
+    if status == 401:
+        mistake = "" if error.code == "auth.no_key" else ', error="invalid_token"'
+        return {"WWW-Authenticate": f'Bearer realm="splatworks"{mistake}'}
+    if status == 403 and "scope" in error.data:
+        return {"WWW-Authenticate": f'Bearer realm="splatworks", error="insufficient_scope", scope="{error.data["scope"]}"'}
+    return {}
 
 
 def on_splat_error(request: Request, error: Exception) -> Response:

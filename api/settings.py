@@ -46,6 +46,12 @@ class Settings(BaseSettings):
     max_megapixels: float = Field(IngestOptions().max_megapixels, description="photos with more pixels are refused, 10^6", gt=0)
     min_free_bytes: int = Field(512 << 20, description="with less free disk uploads are refused", ge=0)
 
+    max_capture_bytes: int = Field(256 << 30, description="a capture holds at most so many bytes, open uploads among them", ge=1)
+    upload_ttl_s: float = Field(86_400.0, description="a resumable upload that gets no byte for so long is removed", gt=0)
+    upload_idle_s: float = Field(60.0, description="a request that sends nothing for so long is ended; what came is kept", gt=0)
+    upload_wait_s: float = Field(10.0, description="time the request that an upload is taken from has to let go", gt=0)
+    part_bytes: int = Field(16 << 20, description="size of the parts that clients bring to the object store themselves", ge=1)
+
     lease_s: float = Field(60.0, description="a worker that is silent this long has lost its job", gt=0)
     heartbeat_s: float = Field(2.0, description="a worker reports this often, and learns of a cancel", gt=0)
     term_grace_s: float = Field(10.0, description="time a stage has to write a checkpoint before it is killed", ge=0)

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from api import schemas, views
-from api.deps import App, JobId, Reading
+from api.deps import App, JobId, Reading, needs
 from api.downloads import Download, respond
 from api.problems import RESPONSES
 from api.services import assets
@@ -18,13 +18,15 @@ FILE: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/{job_id}/assets", operation_id="list_assets")
+@router.get("/{job_id}/assets", dependencies=[needs("jobs:read")], operation_id="list_assets")
 def list_assets(session: Reading, job: JobId) -> schemas.AssetList:
     """List a job's files; there are none until it has succeeded, then all at once."""
     return schemas.AssetList(items=[views.asset(row) for row in assets.of_job(session, job)])
 
 
-@router.get("/{job_id}/assets/{name}", operation_id="download_asset", response_class=Response, responses=FILE)
+@router.get(
+    "/{job_id}/assets/{name}", dependencies=[needs("jobs:read")], operation_id="download_asset", response_class=Response, responses=FILE
+)
 def download_asset(request: Request, app: App, job: JobId, name: str) -> Response:
     """Download a file. Its entity tag is its SHA-256; byte ranges resume a broken download."""
     with app.db.reading() as session:  # closed before the bytes flow
@@ -36,7 +38,7 @@ def download_asset(request: Request, app: App, job: JobId, name: str) -> Respons
     )
 
 
-@router.head("/{job_id}/assets/{name}", include_in_schema=False)
+@router.head("/{job_id}/assets/{name}", dependencies=[needs("jobs:read")], include_in_schema=False)
 def download_asset_head(request: Request, app: App, job: JobId, name: str) -> Response:
     """Return a file's size and entity tag."""
     return download_asset(request, app, job, name)

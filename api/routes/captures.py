@@ -4,10 +4,10 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from api import schemas, views
-from api.deps import App, CaptureId, Cursor, IdempotencyKey, Limit, Reading, State, Writing
+from api.deps import App, CaptureId, Cursor, IdempotencyKey, Limit, Reading, State, Writing, needs
 from api.multipart import Form, received_form
 from api.problems import RESPONSES
-from api.services import captures, idempotency, photos
+from api.services import captures, idempotency, intake, keeping, photos, tallies
 from engine.workspace import hash_json
 
 router = APIRouter(prefix="/v1/captures", tags=["captures"], responses=RESPONSES)
@@ -27,7 +27,7 @@ FORM_BODY = {
 }
 
 
-@router.post("", status_code=201, operation_id="create_capture")
+@router.post("", status_code=201, dependencies=[needs("captures:write")], operation_id="create_capture")
 def create_capture(
     session: Writing, response: Response, body: schemas.NewCapture | None = None, key: IdempotencyKey = None
 ) -> schemas.CaptureDetail:
@@ -42,7 +42,7 @@ def create_capture(
     return views.capture_detail(session, capture)
 
 
-@router.get("", operation_id="list_captures")
+@router.get("", dependencies=[needs("captures:read")], operation_id="list_captures")
 def list_captures(session: Reading, limit: Limit = 50, cursor: Cursor = None) -> schemas.CapturePage:
     """List captures, newest first."""
     rows = captures.page(session, limit + 1, cursor)
@@ -50,37 +50,44 @@ def list_captures(session: Reading, limit: Limit = 50, cursor: Cursor = None) ->
     return schemas.CapturePage(items=views.captures_out(session, rows[:limit]), next_cursor=following)
 
 
-@router.get("/{capture_id}", operation_id="get_capture")
+@router.get("/{capture_id}", dependencies=[needs("captures:read")], operation_id="get_capture")
 def get_capture(session: Reading, capture: CaptureId) -> schemas.CaptureDetail:
     """Return a capture and all its photos, rejected ones with the reason."""
     return views.capture_detail(session, captures.get(session, capture))
 
 
-@router.delete("/{capture_id}", status_code=204, operation_id="delete_capture")
+@router.delete("/{capture_id}", status_code=204, dependencies=[needs("captures:write")], operation_id="delete_capture")
 def delete_capture(session: Writing, capture: CaptureId) -> None:
     """Delete a capture and its photos; 409 while a job works on it."""
     captures.delete(session, capture)
 
 
-@router.post("/{capture_id}/photos", status_code=201, operation_id="upload_photos", openapi_extra=FORM_BODY)
+@router.post(
+    "/{capture_id}/photos", status_code=201, dependencies=[needs("captures:write")], operation_id="upload_photos", openapi_extra=FORM_BODY
+)
 async def upload_photos(request: Request, app: App, capture: CaptureId) -> schemas.Uploaded:
     """Upload photos, one part each. Every file has its own result: bad ones are named and the others are kept."""
-    await run_in_threadpool(check_exists, app, capture)
-    async with received_form(request, app.settings) as form:
+    reserved = await run_in_threadpool(check_room, app, capture)
+    async with received_form(request, app.settings, reserved) as form:
         return await run_in_threadpool(store_photos, app, capture, form)
 
 
-def check_exists(app: State, capture_id: str) -> None:
-    """Raise before any byte is read when there is no such capture."""
+def check_room(app: State, capture_id: str) -> int:
+    """Raise before any byte is read when there is no such capture; return what of the disk others have reserved."""
     with app.db.reading() as session:
         captures.get(session, capture_id)
+        return intake.reserved_bytes(session)
 
 
 def store_photos(app: State, capture_id: str, form: Form) -> schemas.Uploaded:
     """Examine received files, keep the usable ones, and write their rows."""
     examined = photos.examine(form.files, app.photo_limits)
     photos.check_some(examined)
-    photos.keep(app.storage, capture_id, examined)
-    with app.db.writing() as session:
-        capture = captures.get(session, capture_id, lock=True)
-        return views.uploaded(capture_id, photos.add(session, capture, examined, app.settings.max_photos))
+    with keeping.kept(app.storage, capture_id, examined) as kept:
+        with app.db.writing() as session:
+            capture = captures.get(session, capture_id, lock=True)
+            tallies.add(session, "upload_bytes_total", sum(file.size_bytes for file in form.files))
+            added = photos.add(session, app.settings, capture, kept.examined)
+            answer = views.uploaded(capture_id, added)
+        kept.settle(added)
+    return answer

@@ -13,7 +13,7 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.concurrency import run_in_threadpool
 
 from api import schemas, views
-from api.deps import App, JobId, State
+from api.deps import App, JobId, State, needs
 from api.downloads import Download, respond
 from api.problems import RESPONSES
 from api.services import events, jobs
@@ -33,7 +33,9 @@ STREAM: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/{job_id}/events", operation_id="job_events", response_model=schemas.EventList, responses=STREAM)
+@router.get(
+    "/{job_id}/events", dependencies=[needs("jobs:read")], operation_id="job_events", response_model=schemas.EventList, responses=STREAM
+)
 async def job_events(
     request: Request,
     app: App,
@@ -122,7 +124,13 @@ async def stream(app: State, job_id: str, seen: int | None) -> AsyncIterator[byt
         await anyio.sleep(POLL_S)
 
 
-@router.get("/{job_id}/logs", operation_id="job_logs", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get(
+    "/{job_id}/logs",
+    dependencies=[needs("jobs:read")],
+    operation_id="job_logs",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}},
+)
 def job_logs(request: Request, app: App, job: JobId) -> Response:
     """Return what the stages wrote while they worked, as text; byte ranges fetch only what is new."""
     check_exists(app, job)
@@ -138,7 +146,7 @@ def job_logs(request: Request, app: App, job: JobId) -> Response:
     return respond(request, Download(size, "text/plain; charset=utf-8", lambda start, stop: app.storage.read(key, start, stop)))
 
 
-@router.head("/{job_id}/logs", include_in_schema=False)
+@router.head("/{job_id}/logs", dependencies=[needs("jobs:read")], include_in_schema=False)
 def job_logs_head(request: Request, app: App, job: JobId) -> Response:
     """Return how long the log is."""
     return job_logs(request, app, job)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from api import downloads, schemas, views
-from api.deps import App, Cursor, IdempotencyKey, JobId, Limit, Prefer, Reading, State, Writing, wait_s
+from api.deps import App, Cursor, IdempotencyKey, JobId, Limit, Prefer, Reading, State, Writing, needs, wait_s
 from api.problems import RESPONSES
 from api.routes.starting import BODIES, start
 from api.services import jobs
@@ -19,7 +19,9 @@ WAIT_POLL_S = 0.3
 NoneMatch = Annotated[str | None, Header(description="entity tag of an earlier answer: 304 when nothing has changed")]
 
 
-@router.post("", status_code=202, response_model=schemas.JobOut, operation_id="start_job", openapi_extra=BODIES)
+@router.post(
+    "", status_code=202, response_model=schemas.JobOut, dependencies=[needs("jobs:write")], operation_id="start_job", openapi_extra=BODIES
+)
 async def start_job(request: Request, app: App, key: IdempotencyKey = None, prefer: Prefer = None) -> Response:
     """Start a job: JSON names a capture; multipart/form-data brings the photos along and makes the capture too."""
     job = await start(request, app, key)
@@ -30,7 +32,7 @@ async def start_job(request: Request, app: App, key: IdempotencyKey = None, pref
     return Response(job.model_dump_json(), 202, headers, "application/json")
 
 
-@router.get("", operation_id="list_jobs")
+@router.get("", dependencies=[needs("jobs:read")], operation_id="list_jobs")
 def list_jobs(
     session: Reading, limit: Limit = 50, cursor: Cursor = None, state: schemas.JobState | None = None, capture_id: schemas.Id | None = None
 ) -> schemas.JobPage:
@@ -40,7 +42,7 @@ def list_jobs(
     return schemas.JobPage(items=views.jobs_out(session, rows[:limit]), next_cursor=following)
 
 
-@router.get("/{job_id}", response_model=schemas.JobOut, operation_id="get_job")
+@router.get("/{job_id}", response_model=schemas.JobOut, dependencies=[needs("jobs:read")], operation_id="get_job")
 async def get_job(app: App, job: JobId, prefer: Prefer = None, if_none_match: NoneMatch = None) -> Response:
     """Return a job with the progress of each stage; ``Prefer: wait=N`` answers when it has ended or after N seconds."""
     found = await wait_for_end(app, job, wait_s(prefer))
@@ -68,7 +70,7 @@ def read_job(app: State, job_id: str) -> schemas.JobOut:
         return views.job(session, jobs.get(session, job_id))
 
 
-@router.post("/{job_id}/cancel", status_code=202, operation_id="cancel_job")
+@router.post("/{job_id}/cancel", status_code=202, dependencies=[needs("jobs:write")], operation_id="cancel_job")
 def cancel_job(session: Writing, response: Response, job: JobId) -> schemas.JobOut:
     """Stop a job: 200 when it is cancelled already, 202 while its worker is being stopped, 409 when it has ended otherwise."""
     row = jobs.request_cancel(session, job)
@@ -76,7 +78,7 @@ def cancel_job(session: Writing, response: Response, job: JobId) -> schemas.JobO
     return views.job(session, row)
 
 
-@router.post("/{job_id}/retry", status_code=202, operation_id="retry_job")
+@router.post("/{job_id}/retry", status_code=202, dependencies=[needs("jobs:write")], operation_id="retry_job")
 def retry_job(app: App, session: Writing, response: Response, job: JobId, body: schemas.RetryJob | None = None) -> schemas.JobOut:
     """Start an ended job again as a new job, which takes over what was finished before ``from_stage``."""
     wanted = body or schemas.RetryJob()
@@ -85,7 +87,7 @@ def retry_job(app: App, session: Writing, response: Response, job: JobId, body: 
     return views.job(session, row)
 
 
-@router.delete("/{job_id}", status_code=204, operation_id="delete_job")
+@router.delete("/{job_id}", status_code=204, dependencies=[needs("jobs:write")], operation_id="delete_job")
 def delete_job(session: Writing, job: JobId) -> None:
     """Delete a job and all its files, stopping it first; from then on it answers 410."""
     jobs.delete(session, job)

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from redis.exceptions import RedisError
 
 from api import schemas
-from api.deps import App, Reading, State
+from api.deps import App, Reading, State, needs
 from api.problems import RESPONSES
 from api.queue import CPU_QUEUE, GPU_QUEUE, broker_client
 from api.services import jobs, routing, system
@@ -21,13 +21,13 @@ router = APIRouter(responses=RESPONSES)
 JSON_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
 
 
-@router.get("/v1/presets", tags=["system"], operation_id="list_presets")
+@router.get("/v1/presets", tags=["system"], dependencies=[needs()], operation_id="list_presets")
 def list_presets() -> schemas.PresetList:
     """List the presets with all their options."""
     return schemas.PresetList(items=[schemas.PresetOut(name=name, options=jobs.as_json(options)) for name, options in PRESETS.items()])
 
 
-@router.get("/v1/options", tags=["system"], operation_id="describe_options")
+@router.get("/v1/options", tags=["system"], dependencies=[needs()], operation_id="describe_options")
 def describe_options() -> dict[str, Any]:
     """Return a JSON Schema of the options: type, default, range and meaning of each."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Options", **options_schema()}
@@ -64,7 +64,7 @@ def option_schema(kind: Any, default: Any, rule: dict[str, Any]) -> dict[str, An
     return schema | {name: value for name, value in bounds.items() if value is not None}
 
 
-@router.get("/v1/system", tags=["system"], operation_id="get_system")
+@router.get("/v1/system", tags=["system"], dependencies=[needs()], operation_id="get_system")
 def get_system(app: App, session: Reading) -> schemas.SystemOut:
     """Return what runs here: processes seen lately, jobs by state, free disk, limits."""
     names = ("kind", "host", "pid", "queues", "device", "seen_at")
