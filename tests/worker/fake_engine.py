@@ -2,10 +2,12 @@
 
 ``fake_engine.py CONTROL stage NAME WORKSPACE --options FILE``. CONTROL/NAME.json may hold ``seconds``, ``fail`` (an error's code),
 ``signal`` (a number it kills itself with), ``deaf`` (ignores SIGTERM), ``times`` (misbehaves only so often), ``grandchild``.
+CONTROL/chaos.json makes every stage draw its behaviour: ``seed``, ``seconds`` (from, to), the chances of ``fail``, ``hang`` and ``die``.
 """
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -47,8 +49,24 @@ def behaviour(control: Path, stage: str) -> dict:
     return plan if count < plan.get("times", 1_000_000) else {"seconds": plan.get("seconds", 0)}
 
 
+def drawn(control: Path, stage: str, workspace: Workspace) -> dict | None:
+    """Return how the dice say to behave at this attempt; None where no dice are thrown."""
+    path = control / "chaos.json"
+    if not path.exists():
+        return None
+    chance = json.loads(path.read_text())
+    with (workspace.root / f".{stage}.tries").open("a+b") as tries:
+        tries.write(b".")
+        count = tries.tell()
+    dice = random.Random(f"{chance['seed']}/{workspace.root.name}/{stage}/{count}")
+    seconds = dice.uniform(*chance["seconds"])
+    plans = [{"fail": "internal.something"}, {"seconds": 20_000}, {"seconds": seconds, "signal": 9}, {"seconds": seconds}]
+    bad = [chance[word] for word in ("fail", "hang", "die")]
+    return dice.choices(plans, [*bad, 1 - sum(bad)])[0]
+
+
 def stage_main(control: Path, stage: str, workspace: Workspace, options: dict) -> None:
-    plan = behaviour(control, stage)
+    plan = drawn(control, stage, workspace) or behaviour(control, stage)
     note(control, f"start {stage} {os.getpid()}")
     note(control, f"device {stage} {device()}")
     stopped = []
