@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import func
 
 from api.queue import Doorbell, send_collected
+from api.services import tallies
 from api.settings import Settings
 
 BUSY_TIMEOUT_MS = 10_000
@@ -32,6 +33,7 @@ class Database:
         """One transaction, committed at the end; nothing is kept and no message leaves when the body raises."""
         with Session(self.engine, expire_on_commit=False) as session:
             yield session
+            tallies.write(session)
             session.commit()
             send_collected(session, self.doorbell)
 

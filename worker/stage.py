@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from api.errors import StorageAway
 from api.models import Job
-from api.services import assets, jobs, leases
+from api.services import assets, jobs, leases, tallies
 from api.services.leases import Claim, Finished, LeaseLostError
 from engine.errors import Cancelled, CapacityError, InternalError, SplatError, from_dict
 from engine.options import STAGES
@@ -105,6 +105,8 @@ def settle(runtime: Runtime, claim: Claim, error: Exception, log_path: Path) -> 
                 state = leases.end_attempt(session, runtime.settings, claim, {**error.to_dict(), "log_tail": log_tail(log_path)})
     except LeaseLostError:
         log.warning("job %s is no longer ours (fence %d); nothing of it was written", claim.job_id, claim.fence)
+        with runtime.db.writing() as session:
+            tallies.add(session, "fenced_writes_refused_total")
         return
     log.info("job %s: %s ended, now %s", claim.job_id, claim.stage, state)
     if state in jobs.TERMINAL:

@@ -12,7 +12,7 @@ from api.db import now
 from api.errors import Conflict, Gone, NotFound
 from api.models import Job, JobStage, new_id
 from api.queue import send_after_commit
-from api.services import captures, events, photos, routing, webhooks
+from api.services import captures, events, photos, routing, tallies, webhooks
 from api.settings import Settings
 from engine.errors import InputError
 from engine.options import STAGES, RunOptions, from_dict, preset, with_overrides
@@ -47,6 +47,8 @@ def move(session: Session, job_id: str, to: str, *conditions: ColumnElement[bool
         return False
     events.append(session, job_id, "state", {"state": to, **said})
     webhooks.announce(session, job_id, to)
+    if to in TERMINAL:
+        tallies.add(session, "jobs_ended_total", state=to)
     return True
 
 

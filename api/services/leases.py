@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from api.db import now
 from api.models import Job, JobStage
 from api.queue import send_after_commit
-from api.services import events, routing
+from api.services import events, routing, tallies
 from api.services.jobs import NO_HOLDER, move
 from api.settings import Settings
 from engine.errors import SplatError
@@ -150,6 +150,8 @@ def close_stage(session: Session, taken: Claim, finished: Finished) -> None:
     state = "skipped" if finished.is_skipped else "done"
     values = {"state": state, "progress": 1.0, "stats": finished.stats, "seconds": finished.seconds, "finished_at": now(session)}
     session.execute(update(JobStage).where(JobStage.job_id == taken.job_id, JobStage.name == taken.stage).values(**values))
+    if not finished.is_skipped:
+        tallies.observe(session, "stage_seconds", finished.seconds, stage=taken.stage)
     said = {"stage": taken.stage, "state": state, "seconds": finished.seconds, "stats": finished.stats}
     events.append(session, taken.job_id, "stage", said)
 
@@ -215,6 +217,7 @@ def release_dead(session: Session, settings: Settings, host: str, is_alive: Call
 
 def lose(session: Session, settings: Settings, job: Job) -> bool:
     """Count a lost holder: queue the job again, cancel it when that was asked, fail it when it has lost too many."""
+    tallies.add(session, "leases_expired_total")
     observed = Job.fence == job.fence
     count, stage = job.lost_leases + 1, job.stage
     if job.state == "cancelling":
