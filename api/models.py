@@ -207,7 +207,9 @@ class Upload(Base):
     offset: Mapped[int] = mapped_column(BigInteger, default=0)
     fence: Mapped[int] = mapped_column(default=0)
     parts: Mapped[dict[str, Any] | None]  # where storage takes the parts itself: its upload id, what has arrived
+    sha256: Mapped[str | None]  # what the client says of its content
     photo_id: Mapped[str | None] = mapped_column(String(36))
+    is_duplicate: Mapped[bool] = mapped_column(default=False)
     error: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
