@@ -13,7 +13,7 @@ from api import problems
 from api.db import open_database
 from api.deps import State
 from api.middleware import Surround
-from api.routes import assets, captures, events, jobs, system, viewer
+from api.routes import assets, captures, events, jobs, shares, system, viewer, webhooks
 from api.settings import Settings
 from api.storage import open_storage
 
@@ -42,7 +42,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     problems.install(app)
     app.add_middleware(Surround, settings=chosen)
-    for router in (captures.router, jobs.router, events.router, assets.router, system.router, viewer.router):
+    for router in (
+        captures.router,
+        jobs.router,
+        events.router,
+        assets.router,
+        system.router,
+        viewer.router,
+        webhooks.router,
+        shares.router,
+        shares.opened,
+    ):
         app.include_router(router)
 
     @app.get("/v1/openapi.json", include_in_schema=False)

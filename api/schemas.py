@@ -10,6 +10,10 @@ from engine.options import PRESETS
 Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[0-9A-Za-z-]+$")]
 JobState = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
+DeliveryState = Literal["pending", "delivered", "failed"]
+WebhookType = Literal["job.started", "job.succeeded", "job.failed", "job.cancelled"]
+WebhookUrl = Annotated[str, Field(min_length=1, max_length=2000, description="http or https, leading to no address inside")]
+WebhookSecret = Annotated[str, Field(max_length=200, description="whsec_ and base64 of 24 to 64 bytes")]
 StageState = Literal["pending", "running", "done", "skipped", "failed"]
 
 
@@ -193,6 +197,107 @@ class AssetList(BaseModel):
     """All files of a job; empty until it has succeeded."""
 
     items: list[AssetOut]
+
+
+class JobWebhook(Request):
+    """Where to tell of this one job; without ``secret`` one is made, which the answer shows once. ``types`` empty: all."""
+
+    url: WebhookUrl
+    secret: WebhookSecret | None = None
+    types: list[WebhookType] = Field([], max_length=10)
+
+
+class NewEndpoint(JobWebhook):
+    """Where to tell of all jobs; without ``secret`` one is made, which the answer shows once. ``types`` empty: all."""
+
+
+class EndpointChanges(Request):
+    """What is to be different; what is left out stays. ``enabled`` false fails all that waits to be sent there."""
+
+    url: WebhookUrl | None = None
+    types: list[WebhookType] | None = Field(None, max_length=10)
+    enabled: bool | None = None
+
+
+class EndpointOut(BaseModel):
+    """An address that hears of jobs, of one only when ``job_id`` is set. ``disabled_why``: why nothing is sent there."""
+
+    id: str
+    job_id: str | None
+    url: str
+    types: list[WebhookType]
+    enabled: bool
+    disabled_at: datetime | None
+    disabled_why: str | None
+    previous_secret_until: datetime | None
+    created_at: datetime
+
+
+class EndpointWithSecret(EndpointOut):
+    """An endpoint and the secret that messages to it are signed with (Standard Webhooks); it is not shown again."""
+
+    secret: str
+
+
+class DeliveryOut(BaseModel):
+    """A message to an endpoint; ``id`` is its webhook-id, the same at each attempt. ``last_…``: how the latest attempt went."""
+
+    id: str
+    endpoint_id: str
+    job_id: str | None
+    type: str
+    state: DeliveryState
+    attempts: int
+    next_at: datetime | None
+    last_status: int | None
+    last_error: str | None
+    last_seconds: float | None
+    payload: dict[str, Any]
+    created_at: datetime
+    delivered_at: datetime | None
+
+
+class EndpointPage(BaseModel):
+    """Endpoints, newest first; pass ``next_cursor`` as ``cursor`` for more."""
+
+    items: list[EndpointOut]
+    next_cursor: str | None
+
+
+class DeliveryPage(BaseModel):
+    """Messages, newest first; pass ``next_cursor`` as ``cursor`` for more."""
+
+    items: list[DeliveryOut]
+    next_cursor: str | None
+
+
+class NewShare(Request):
+    """A link to make; it holds for ``lasts_s`` seconds, by default a week, at most a year."""
+
+    lasts_s: int | None = Field(None, ge=60, le=31_536_000)
+
+
+class ShareOut(BaseModel):
+    """A link to a finished splat; over once ``expires_at`` has passed or ``revoked_at`` is set."""
+
+    id: str
+    job_id: str
+    created_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None
+
+
+class ShareWithLink(ShareOut):
+    """A link as it was made: ``url`` lets anybody see the splat, and is not shown again."""
+
+    url: str
+    token: str
+
+
+class ShareList(BaseModel):
+    """All links of a job, newest first."""
+
+    items: list[ShareOut]
 
 
 class PresetOut(BaseModel):

@@ -3,7 +3,7 @@
 from sqlalchemy.orm import Session
 
 from api import schemas
-from api.models import Asset, Capture, Job, JobEvent, JobStage, Photo
+from api.models import Asset, Capture, Job, JobEvent, JobStage, Photo, Share, WebhookDelivery, WebhookEndpoint
 from api.services import captures, jobs
 from api.services.photos import Added
 
@@ -96,3 +96,26 @@ def asset(row: Asset) -> schemas.AssetOut:
     """Return an asset's answer."""
     values = {name: getattr(row, name) for name in ("name", "size_bytes", "sha256", "media_type", "created_at")}
     return schemas.AssetOut.model_validate({**values, "url": f"/v1/jobs/{row.job_id}/assets/{row.name}"})
+
+
+def endpoint(row: WebhookEndpoint) -> schemas.EndpointOut:
+    """Return a webhook endpoint's answer, without its secret."""
+    own = set(schemas.EndpointOut.model_fields) - {"enabled", "previous_secret_until"}
+    values = {name: getattr(row, name) for name in own}
+    until = row.previous_until if row.previous_secret else None
+    return schemas.EndpointOut.model_validate({**values, "enabled": row.disabled_at is None, "previous_secret_until": until})
+
+
+def endpoint_with_secret(row: WebhookEndpoint) -> schemas.EndpointWithSecret:
+    """Return a webhook endpoint's answer with its secret, for the one time that it is shown."""
+    return schemas.EndpointWithSecret(**endpoint(row).model_dump(), secret=row.secret)
+
+
+def delivery(row: WebhookDelivery) -> schemas.DeliveryOut:
+    """Return a message's answer."""
+    return schemas.DeliveryOut.model_validate({name: getattr(row, name) for name in schemas.DeliveryOut.model_fields})
+
+
+def share(row: Share) -> schemas.ShareOut:
+    """Return a link's answer, without the link itself."""
+    return schemas.ShareOut.model_validate({name: getattr(row, name) for name in schemas.ShareOut.model_fields})

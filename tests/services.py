@@ -223,8 +223,7 @@ class Installation:
     def environment(self) -> dict[str, str]:
         """The settings as environment variables."""
         values = self.settings.model_dump(mode="json", exclude_defaults=True)
-        texts = {name: str(value) for name, value in values.items() if not isinstance(value, list | dict)}
-        texts |= {name: json.dumps(getattr(self.settings, name)) for name in ("engine_command", "storage_options")}
+        texts = {name: json.dumps(value) if isinstance(value, list | dict) else str(value) for name, value in values.items()}
         return {**os.environ, "PYTHONPATH": str(REPOSITORY), **{f"SPLATWORKS_{name.upper()}": text for name, text in texts.items()}}
 
     def stored(self, prefix: str = "") -> set[str]:

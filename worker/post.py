@@ -128,7 +128,7 @@ def exchange(parcel: Parcel, target: targets.Target, backend: Pinned, certificat
     said = b""
     with (
         httpcore.ConnectionPool(ssl_context=certificates, max_connections=1, network_backend=backend) as pool,
-        pool.stream("POST", url, headers=headers_of(parcel), content=body) as answer,
+        pool.stream("POST", url, headers=[("Host", target.authority), *headers_of(parcel)], content=body) as answer,
     ):
         for part in answer.iter_stream():
             said += part[:MAX_ANSWER_BYTES]

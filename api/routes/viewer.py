@@ -40,14 +40,14 @@ router = APIRouter(include_in_schema=False)
 @router.api_route("/", methods=["GET", "HEAD"])
 def index_page() -> FileResponse:
     """Return the start page: new scene, list of jobs. ``NotFound`` when the pages are not built."""
-    return _page("index.html")
+    return page("index.html")
 
 
 @router.api_route("/jobs/{job_id}/view", methods=["GET", "HEAD"])
 def viewer_page(job_id: str) -> FileResponse:
     """Return the viewer; the page itself asks for the job and says what is wrong with it."""
     del job_id  # the script reads it from the address
-    return _page("viewer.html")
+    return page("viewer.html")
 
 
 @router.api_route("/static/{path:path}", methods=["GET", "HEAD"])
@@ -70,10 +70,11 @@ def static_file(request: Request, path: str) -> FileResponse:
     return FileResponse(packed, headers=headers, media_type=mimetypes.guess_type(found.name)[0])
 
 
-def _page(name: str) -> FileResponse:
-    page = STATIC / name
-    if not page.is_file():
+def page(name: str, headers: dict[str, str] | None = None) -> FileResponse:
+    """Return a page under its headers; ``NotFound`` when the pages are not built."""
+    path = STATIC / name
+    if not path.is_file():
         raise NotFound(
             "not_found.web_pages", "Pages not built", f"{name} is not there: the web pages have not been built", "Run `make web`."
         )
-    return FileResponse(page, headers=PAGE_HEADERS)
+    return FileResponse(path, headers=headers or PAGE_HEADERS)

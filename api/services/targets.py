@@ -41,6 +41,12 @@ class Target:
     port: int
     path: str
 
+    @property
+    def authority(self) -> str:
+        """The Host header: the name, and the port where it is not the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
+
 
 def parse(url: str) -> Target:
     """Return the parts of a web address; ``InputError`` when it is none that a message can be sent to."""
@@ -55,8 +61,10 @@ def parse(url: str) -> Target:
         raise _no_url("it names no host", url)
     if found.userinfo or found.fragment:
         raise _no_url("it holds a password or a fragment", url)
-    if len(str(found)) > MAX_URL_CHARS or found.port == 0:
-        raise _no_url(f"it is longer than {MAX_URL_CHARS} characters, or its port is 0", url)
+    if len(str(found)) > MAX_URL_CHARS:
+        raise _no_url(f"it is longer than {MAX_URL_CHARS} characters", url)
+    if found.port is not None and not 0 < found.port < 1 << 16:
+        raise _no_url(f"there is no port {found.port}", url)
     return Target(str(found), found.scheme, host, found.port or PORTS[found.scheme], found.raw_path.decode("ascii"))
 
 
