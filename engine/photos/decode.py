@@ -31,6 +31,8 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# The way back, for what Pillow has turned already.
+STORED = UPRIGHT | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 DECODE_ERRORS = (*DAMAGED, EOFError, zlib.error)
 
 
@@ -109,18 +111,14 @@ def decode(photo: Image.Image, max_side: int, posed_size: tuple[int, int] | None
     ``posed_size`` is what a pose that came with the photo says of its width and height: such poses are of the pixels as stored, so the
     photo is turned only if that gives the shape that the pose speaks of.
     """
-    width, height = photo.size
-    exif = read_exif(photo)
-    orientation = exif.orientation if posed_size is None or _was_turned(exif, photo.size, posed_size) else 1
     profile = photo.info.get("icc_profile")
-    # JPEG can decode at half, quarter, eighth size; twice the wanted size keeps the resampling clean and saves most of the memory.
-    photo.draft(None, (2 * max_side, 2 * max_side))
     try:
-        photo.load()
-        flat, alpha = _flatten(photo, profile)
+        stored, exif, (width, height) = _load(photo, max_side)
+        flat, alpha = _flatten(stored, profile)
     except DECODE_ERRORS as error:
         code = "photo.truncated" if "truncated" in str(error) else "photo.unreadable"
         raise PhotoError(code, f"is cut off or damaged ({error}); copy it from the camera again") from error
+    orientation = exif.orientation if posed_size is None or _was_turned(exif, (width, height), posed_size) else 1
     pixels = _upright(_fit(flat, width, height, max_side), orientation)
     if alpha is None:
         pixels = _to_srgb(pixels, profile)
@@ -129,6 +127,22 @@ def decode(photo: Image.Image, max_side: int, posed_size: tuple[int, int] | None
     if orientation >= 5:
         width, height = height, width
     return Decoded(pixels, width, height, alpha, orientation, exif)
+
+
+def _load(photo: Image.Image, max_side: int) -> tuple[Image.Image, Exif, tuple[int, int]]:
+    """Return the pixels as stored, the EXIF, and the stored size, which a draft decode falls short of."""
+    if photo.format == "TIFF":
+        # Pillow turns a TIFF while loading it and forgets by how much.
+        exif = read_exif(photo)
+        photo.load()
+        stored = photo.transpose(STORED[exif.orientation]) if exif.orientation in STORED else photo
+        return stored, exif, stored.size
+    size = photo.size
+    # JPEG can decode at half, quarter, eighth size; twice the wanted size keeps the resampling clean and saves most of the memory.
+    photo.draft(None, (2 * max_side, 2 * max_side))
+    photo.load()
+    # Only now: to find a PNG's EXIF Pillow loads it, and once that has failed it hands out what it has without a word.
+    return photo, read_exif(photo), size
 
 
 def _upright(photo: Image.Image, orientation: int) -> Image.Image:
