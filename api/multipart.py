@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from email.message import Message
@@ -14,15 +13,16 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
-from api.errors import Malformed, NoSpace, TooLarge, UnsupportedBody
+from api.errors import Malformed, TooLarge, UnsupportedBody
 from api.models import new_id
+from api.services import intake
 from api.services.photos import Received
 from api.settings import Settings
-from engine.errors import InputError
 
 MAX_FIELD_BYTES = 256 << 10
 MAX_FIELDS = 100
 BLOCK_BYTES = 1 << 20
+WATCH_EVERY_BYTES = 16 << 20  # how much is written between two looks at the free disk
 
 
 @dataclass
@@ -49,6 +49,7 @@ class FormWriter:
         self._size = 0
         self._hash = hashlib.sha256()
         self._text = bytearray()
+        self._unwatched = 0
         self.parser = MultipartParser(
             boundary,
             {
@@ -97,10 +98,7 @@ class FormWriter:
         self._size, self._text = 0, bytearray()
         if self._file_name is None:
             return
-        if len(self.form.files) >= self.settings.max_photos:
-            raise TooLarge(
-                "input.too_many_photos", "Too many files", f"one upload may hold {self.settings.max_photos} files", "Send them in several."
-            )
+        intake.check_count(self.settings, len(self.form.files) + 1)
         self._hash = hashlib.sha256()
         self._path = self.settings.incoming / f"{new_id()}.part"
         self._out = self._path.open("wb")
@@ -116,6 +114,10 @@ class FormWriter:
         elif self._size <= self.settings.max_file_bytes:
             self._hash.update(data[start:end])
             self._out.write(data[start:end])
+            self._unwatched += end - start
+            if self._unwatched >= WATCH_EVERY_BYTES:
+                self._unwatched = 0
+                intake.check_disk(self.settings, 0)
 
     def _end_part(self) -> None:
         if self._out is None:
@@ -123,12 +125,11 @@ class FormWriter:
             return
         self._out.close()
         self._out = None
-        name, limit = self._file_name or "", self.settings.max_file_bytes
-        error = None
-        if self._size > limit:
-            error = InputError(
-                "input.too_large", "File too large", f"{name[:100]} has more than {limit} bytes", "Upload a smaller version."
-            )
+        name, error = self._file_name or "", None
+        try:
+            intake.check_file(self.settings, name, self._size)
+        except TooLarge as too_large:
+            error = too_large
         if name or self._size:  # browsers send an empty part for a file field that was left empty
             self.form.files.append(Received(name, self._path, self._size, self._hash.hexdigest(), error))
         else:
@@ -151,15 +152,20 @@ def file_name(disposition: bytes, options: dict[bytes, bytes]) -> str | None:
 
 
 @contextlib.asynccontextmanager
-async def received_form(request: Request, settings: Settings) -> AsyncIterator[Form]:
-    """Receive a multipart request; its files lie on the disk until the block ends and then go, unless they were moved away."""
+async def received_form(request: Request, settings: Settings, reserved_bytes: int = 0) -> AsyncIterator[Form]:
+    """Receive a multipart request; its files lie on the disk until the block ends and then go.
+
+    ``reserved_bytes`` of the free disk belong to others.
+    """
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data":
         raise UnsupportedBody(
             "request.unsupported_body", "Unsupported body", "this address takes multipart/form-data", "curl -F files=@IMG_1.jpg does so."
         )
     boundary = options.get(b"boundary", b"")
-    check_room(request, settings)
+    settings.incoming.mkdir(parents=True, exist_ok=True)
+    intake.check_request(settings, announced_bytes(request))
+    intake.check_disk(settings, announced_bytes(request), reserved_bytes)
     try:
         writer = FormWriter(settings, boundary)
     except FormParserError as error:
@@ -171,23 +177,10 @@ async def received_form(request: Request, settings: Settings) -> AsyncIterator[F
         await run_in_threadpool(writer.close)
 
 
-def check_room(request: Request, settings: Settings) -> None:
-    """Raise before any byte is read when the body is announced as too large, or the disk is nearly full."""
-    settings.incoming.mkdir(parents=True, exist_ok=True)
-    length = request.headers.get("content-length", "0")
-    announced = int(length) if length.isascii() and length.isdigit() else 0
-    if announced > settings.max_request_bytes:
-        raise too_large(settings)
-    free = shutil.disk_usage(settings.incoming).free
-    if free < settings.min_free_bytes + announced:
-        raise NoSpace("capacity.disk", "Disk full", f"{free >> 20} MiB are free; the upload has {announced >> 20} MiB", "Free some space.")
-
-
-def too_large(settings: Settings) -> TooLarge:
-    """Return the error of a body over the limit."""
-    return TooLarge(
-        "input.request_too_large", "Upload too large", f"one upload may have {settings.max_request_bytes} bytes", "Send it in several."
-    )
+def announced_bytes(request: Request) -> int:
+    """Return the size that a request says its body has, 0 when it does not say."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isascii() and length.isdigit() else 0
 
 
 async def receive(request: Request, settings: Settings, writer: FormWriter) -> None:
@@ -196,8 +189,7 @@ async def receive(request: Request, settings: Settings, writer: FormWriter) -> N
     try:
         async for chunk in request.stream():
             total += len(chunk)
-            if total > settings.max_request_bytes:
-                raise too_large(settings)
+            intake.check_request(settings, total)
             waiting += chunk
             if len(waiting) >= BLOCK_BYTES:
                 block, waiting = bytes(waiting), bytearray()

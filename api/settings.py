@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     allow_remote: bool = Field(False, description="other machines may ask without a key: something in front keeps strangers out")
     require_key: bool = Field(False, description="every request needs a key, on loopback too: behind a proxy that serves others")
     session_s: float = Field(43_200.0, description="a browser that was let in with a key may stay this long", ge=60, le=2_592_000)
+    requests_per_minute: int = Field(6000, description="of one key without a quota of its own, or of one remote address", ge=1)
+    refusals_per_minute: int = Field(60, description="wrong keys that one address may try", ge=1)
 
     max_file_bytes: int = Field(256 << 20, description="a larger photo is refused", ge=1)
     max_request_bytes: int = Field(64 << 30, description="a larger upload request is refused", ge=1)
@@ -66,6 +68,12 @@ class Settings(BaseSettings):
     engine_command: tuple[str, ...] = Field((sys.executable, "-m", "engine"), description="how the worker starts the engine")
     device: str = Field("auto", description="what a worker's stages run on; the engine reads it too", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     gpu_wait_s: float = Field(60.0, description="training goes on on a CPU when no GPU worker was seen for this long", ge=1, le=1800)
+
+    # Jobs: how long they and what their stages made are kept, what an estimate may take.
+    job_ttl_hours: float = Field(0.0, description="ended jobs are deleted after so many hours, unless asked otherwise; 0 keeps them", ge=0)
+    cache_bytes: int = Field(20 << 30, description="results of stages are kept for later jobs up to so many bytes; 0 keeps none", ge=0)
+    cache_days: float = Field(30.0, description="results of stages that no job has used for so long are removed", ge=0, le=36_500)
+    estimate_s: float = Field(120.0, description="trying out what a job will take must not take longer than this", gt=0, le=3600)
 
     # Webhooks and shares.
     public_url: str = Field("", description="what links to this service begin with; empty: what the request was sent to", max_length=500)

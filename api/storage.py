@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +27,16 @@ RETRY = {"max_retries": 4, "retry_timeout": timedelta(seconds=15), "backoff": {"
 CONNECT_TIMEOUT = "3s"
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object as a listing shows it."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
+    etag: str
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,30 @@ class Storage:
                 paths = [entry["path"] for entry in listed]
                 if paths:
                     obstore.delete(self.store, paths)
+
+    def delete(self, key: str) -> None:
+        """Delete an object; nothing happens when there is none."""
+        with answered(), contextlib.suppress(FileNotFoundError):
+            obstore.delete(self.store, checked(key))
+
+    def entries(self, prefix: str) -> Iterator["Entry"]:
+        """Yield every object whose key lies below ``prefix``."""
+        with answered():
+            for listed in obstore.list(self.store, prefix=checked(prefix)):
+                for entry in listed:
+                    tag = (entry["e_tag"] or "").strip('"')
+                    yield Entry(entry["path"], entry["size"], entry["last_modified"], tag)
+
+    def signed_put(self, key: str, lasts_s: float) -> str:
+        """Return a URL that takes the bytes of an object by PUT, from whoever has it, for a while; not for a local folder."""
+        assert self.root is None
+        return cast("str", obstore.sign(self.store, "PUT", checked(key), timedelta(seconds=lasts_s)))
+
+    def written(self, prefix: str) -> Iterator[tuple[str, datetime]]:
+        """Yield the key of every object below ``prefix`` and when it was last written."""
+        with answered():
+            for listed in obstore.list(self.store, prefix=checked(prefix)):
+                yield from ((entry["path"], entry["last_modified"]) for entry in listed)
 
     def check(self) -> None:
         """Ask whether the store answers and its bucket is there; ``StorageAway`` or ``OSError`` when not."""

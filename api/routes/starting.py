@@ -1,11 +1,11 @@
 """The two bodies that start a job: JSON that names a capture, and a form that brings the photos."""
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
@@ -15,13 +15,15 @@ from api.deps import State
 from api.errors import Malformed, UnsupportedBody
 from api.models import new_id
 from api.multipart import Form, received_form
-from api.services import captures, idempotency, jobs, photos
+from api.routes import webhooks as hooks
+from api.services import captures, idempotency, intake, jobs, keeping, photos, tallies
 from engine.errors import InputError
 from engine.options import RunOptions
 from engine.workspace import hash_json
 
 ROUTE = "POST /v1/jobs"
-FORM_FIELDS = ("preset", "options", "name")
+Body = TypeVar("Body", bound=BaseModel)
+FORM_FIELDS = ("preset", "options", "name", "webhook")
 BODIES: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -35,6 +37,7 @@ BODIES: dict[str, Any] = {
                         "preset": {"type": "string", "default": "draft"},
                         "options": {"type": "string", "description": "JSON object of overrides"},
                         "name": {"type": "string", "description": "name of the capture that is made"},
+                        "webhook": {"type": "string", "description": "JSON object: url to tell of this job, and if wanted secret, types"},
                     },
                     "required": ["files"],
                 }
@@ -44,11 +47,12 @@ BODIES: dict[str, Any] = {
 }
 
 
-async def start(request: Request, app: State, key: str | None) -> schemas.JobOut:
+async def start(request: Request, app: State, key: str | None) -> schemas.StartedJob:
     """Start the job that the body describes; with a key that came before, return the job it made then."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        async with received_form(request, app.settings) as form:
+        reserved = await run_in_threadpool(reserved_bytes, app)
+        async with received_form(request, app.settings, reserved) as form:
             return await run_in_threadpool(start_from_form, app, form, key)
     if kind != "application/json":
         raise UnsupportedBody(
@@ -71,42 +75,65 @@ def load_json(text: str | bytes, what: str) -> Any:
 
 def parse_json(body: bytes) -> schemas.NewJob:
     """Return the checked JSON body."""
+    return checked(schemas.NewJob, load_json(body, "body"))
+
+
+def checked(kind: type[Body], value: Any, *place: str) -> Body:
+    """Return JSON as what it should be; each mistake is named with its place in the body."""
     try:
-        return schemas.NewJob.model_validate(load_json(body, "body"))
+        return kind.model_validate(value)
     except ValidationError as error:
-        raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in error.errors()]) from error
+        raise RequestValidationError([{**each, "loc": ("body", *place, *each["loc"])} for each in error.errors()]) from error
 
 
-def start_from_json(app: State, wanted: schemas.NewJob, key: str | None) -> schemas.JobOut:
+def start_from_json(app: State, wanted: schemas.NewJob, key: str | None) -> schemas.StartedJob:
     """Start a job over a capture that is there."""
     options = jobs.options_of(wanted.preset, wanted.options)
-    return once(app, key, hash_json(wanted.model_dump()), lambda session: jobs.create(session, app.settings, wanted.capture_id, options))
+    body_hash = hash_json(wanted.model_dump())
+    if (known := known_job(app, key, body_hash)) is not None:
+        return known
+    webhook = hooks.checked(app.settings, wanted.webhook)
+
+    def make(session: Session) -> Any:
+        job = jobs.create(session, app.settings, wanted.capture_id, options)
+        hooks.attach(session, app.settings, job, webhook)
+        return job
+
+    return once(app, key, body_hash, make)
 
 
-def start_from_form(app: State, form: Form, key: str | None) -> schemas.JobOut:
+def start_from_form(app: State, form: Form, key: str | None) -> schemas.StartedJob:
     """Make a capture of the form's files and start a job over it, both or neither."""
     options = form_options(form)
     name = captures.checked_name(form.fields.get("name", ""))
     body_hash = hash_json([form.fields, [[file.name, file.sha256] for file in form.files]])
     if (known := known_job(app, key, body_hash)) is not None:
         return known
+    webhook = hooks.checked(app.settings, form_webhook(form))
     examined = photos.examine(form.files, app.photo_limits)
     photos.check_some(examined)
     capture_id = new_id()
-    photos.keep(app.storage, capture_id, examined)
+    with keeping.kept(app.storage, capture_id, examined) as kept:
+        added: list[photos.Added] = []
 
-    def make(session: Session) -> Any:
-        capture = captures.create(session, name, capture_id)
-        photos.add(session, capture, examined, app.settings.max_photos)
-        return jobs.create(session, app.settings, capture_id, options)
+        def make(session: Session) -> Any:
+            capture = captures.create(session, name, capture_id)
+            tallies.add(session, "upload_bytes_total", sum(file.size_bytes for file in form.files))
+            added[:] = photos.add(session, app.settings, capture, kept.examined)
+            job = jobs.create(session, app.settings, capture_id, options)
+            hooks.attach(session, app.settings, job, webhook)
+            return job
 
-    job = None
-    try:
         job = once(app, key, body_hash, make)
-    finally:
-        if job is None or job.capture_id != capture_id:  # refused, or another request with this key was faster
-            app.storage.delete_prefix(f"captures/{capture_id}")
+        if job.capture_id == capture_id:  # else another request with this key was faster
+            kept.settle(added)
     return job
+
+
+def reserved_bytes(app: State) -> int:
+    """Return what of the free disk open uploads have reserved."""
+    with app.db.reading() as session:
+        return intake.reserved_bytes(session)
 
 
 def form_options(form: Form) -> RunOptions:
@@ -120,16 +147,23 @@ def form_options(form: Form) -> RunOptions:
     return jobs.options_of(form.fields.get("preset") or "draft", overrides)
 
 
-def known_job(app: State, key: str | None, body_hash: str) -> schemas.JobOut | None:
+def form_webhook(form: Form) -> schemas.JobWebhook | None:
+    """Return the webhook that a form's field asks for."""
+    if not form.fields.get("webhook"):
+        return None
+    return checked(schemas.JobWebhook, load_json(form.fields["webhook"], "field webhook"), "webhook")
+
+
+def known_job(app: State, key: str | None, body_hash: str) -> schemas.StartedJob | None:
     """Return the job that an earlier request with this key made."""
     if key is None:
         return None
     with app.db.reading() as session:
         known = idempotency.find(session, key, ROUTE, body_hash)
-        return views.job(session, jobs.get(session, known)) if known else None
+        return views.started_job(session, jobs.get(session, known)) if known else None
 
 
-def once(app: State, key: str | None, body_hash: str, make: Any) -> schemas.JobOut:
+def once(app: State, key: str | None, body_hash: str, make: Any) -> schemas.StartedJob:
     """Make a job in one transaction; with a key at most once, also when two requests come at the same time."""
     if (known := known_job(app, key, body_hash)) is not None:
         return known
@@ -138,7 +172,7 @@ def once(app: State, key: str | None, body_hash: str, make: Any) -> schemas.JobO
             job = make(session)
             if key is not None:
                 idempotency.remember(session, key, ROUTE, body_hash, job.id)
-            return views.job(session, job)
+            return views.started_job(session, job)
     except IntegrityError:
         known = known_job(app, key, body_hash)
         if known is None:

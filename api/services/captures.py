@@ -3,12 +3,13 @@
 import unicodedata
 from typing import Any
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, func, select, update
 from sqlalchemy.orm import Session
 
 from api.db import now
 from api.errors import Conflict, Gone, NotFound
-from api.models import Capture, Job, Photo, new_id
+from api.models import Capture, Job, Photo, Upload, new_id
+from api.services import intake
 from engine.errors import InputError
 
 ACTIVE = ("queued", "running", "cancelling")
@@ -43,6 +44,11 @@ def get(session: Session, capture_id: str, *, lock: bool = False) -> Capture:
     if capture.deleted_at is not None:
         raise Gone.named("capture", capture_id)
     return capture
+
+
+def lock(session: Session, capture_id: str) -> None:
+    """Hold the row of a capture, deleted or not, until the transaction ends; nothing happens when there is none."""
+    session.execute(select(Capture.id).where(Capture.id == capture_id).with_for_update())
 
 
 def page(session: Session, limit: int, before: str | None) -> list[Capture]:
@@ -80,4 +86,7 @@ def delete(session: Session, capture_id: str) -> None:
             "Cancel the job or wait for it.",
             {"job_id": busy},
         )
-    capture.deleted_at = now(session)
+    capture.deleted_at = moment = now(session)
+    # Whoever still sends sees the fence and stops; the sweeper takes the files.
+    open_ones = update(Upload).where(Upload.capture_id == capture_id, Upload.state == intake.OPEN)
+    session.execute(open_ones.values(state="terminated", fence=Upload.fence + 1, finished_at=moment))

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.db import now
-from api.errors import TooLarge
 from api.models import Capture, Photo, new_id
+from api.services import intake
 from api.services.inspect import PhotoInfo, PhotoLimits, companion_name, inspect_companion, inspect_photo
-from api.storage import Storage
+from api.settings import Settings
 from engine.errors import InputError, SplatError
 
 MAX_NAME_BYTES = 120
@@ -40,6 +40,7 @@ class Examined:
     info: PhotoInfo | None
     error: SplatError | None
     is_companion: bool = False  # a mask or poses: kept with the photos, and none
+    storage_key: str | None = None  # where its bytes are, once they are there
 
 
 def safe_name(name: str) -> str:
@@ -107,18 +108,6 @@ def check_some(examined: list[Examined]) -> None:
     )
 
 
-def keep(storage: Storage, capture_id: str, examined: list[Examined]) -> None:
-    """Move the usable files into storage; done before the rows are written, so that a row never lacks its bytes."""
-    for each in examined:
-        if each.error is None:
-            storage.put(photo_key(capture_id, each.received.sha256), each.received.path, move=True)
-
-
-def photo_key(capture_id: str, sha256: str) -> str:
-    """Return where a photo's bytes are kept."""
-    return f"captures/{capture_id}/photos/{sha256}"
-
-
 @dataclass(frozen=True)
 class Added:
     """What became of one file: its row, and whether the same content was there before."""
@@ -127,39 +116,46 @@ class Added:
     is_duplicate: bool
 
 
-def add(session: Session, capture: Capture, examined: list[Examined], max_photos: int) -> list[Added]:
-    """Write the rows of examined files into a locked capture; the same content again gives the row that is there."""
+def add(session: Session, settings: Settings, capture: Capture, examined: list[Examined], upload_id: str | None = None) -> list[Added]:
+    """Write the rows of examined files into a locked capture; the same content again gives the row that is there.
+
+    ``upload_id`` names the open upload that has become these files. Raises ``TooLarge`` when the capture cannot hold them.
+    """
     rows = session.scalars(select(Photo).where(Photo.capture_id == capture.id)).all()
-    by_hash = {row.sha256: row for row in rows if row.state == "accepted"}
-    # Masks may well be equal: they are the same only under the same name.
-    companions = {(row.name, row.sha256): row for row in rows if row.state == "companion"}
+    known = {_identity(row.state == "companion", row.name, row.sha256): row for row in rows if row.state != "rejected"}
+    _check_room(session, settings, capture, [each for each in examined if each.error or _identity_of(each) not in known], upload_id)
     names = {row.name.casefold() for row in rows}
-    seq = session.scalar(select(func.coalesce(func.max(Photo.seq), 0)).where(Photo.capture_id == capture.id)) or 0
+    seq = max((row.seq for row in rows), default=0)
     added = []
     for each in examined:
-        key = (each.name, each.received.sha256)
-        known = None if each.error else companions.get(key) if each.is_companion else by_hash.get(each.received.sha256)
-        if known is not None:
-            added.append(Added(known, is_duplicate=True))
+        found = None if each.error else known.get(_identity_of(each))
+        if found is not None:
+            added.append(Added(found, is_duplicate=True))
             continue
         seq += 1
-        if seq > max_photos:
-            raise TooLarge(
-                "input.too_many_photos",
-                "Too many photos",
-                f"a capture holds at most {max_photos} files",
-                "Take every second photo, or raise the limit.",
-            )
         # A companion keeps its name, which says whose it is; the last of that name counts.
         photo = _row(session, capture, each, seq, each.name if each.is_companion else free_name(each.name, names))
         names.add(photo.name.casefold())
-        if each.is_companion:
-            companions[key] = photo
-        elif each.error is None:
-            by_hash[photo.sha256] = photo
+        if each.error is None:
+            known[_identity_of(each)] = photo
         added.append(Added(photo, is_duplicate=False))
     session.flush()
     return added
+
+
+def _identity_of(each: Examined) -> tuple[str, str]:
+    return _identity(each.is_companion, each.name, each.received.sha256)
+
+
+def _identity(is_companion: bool, name: str, sha256: str) -> tuple[str, str]:
+    # Masks may well be equal: they are the same only under the same name.
+    return (name if is_companion else "", sha256)
+
+
+def _check_room(session: Session, settings: Settings, capture: Capture, fresh: list[Examined], upload_id: str | None) -> None:
+    sizes = {_identity_of(each): each.received.size_bytes for each in fresh if each.error is None}
+    n_rejected = sum(each.error is not None for each in fresh)
+    intake.check_capture(session, settings, capture.id, intake.Load(len(sizes) + n_rejected, sum(sizes.values()), upload_id))
 
 
 def _row(session: Session, capture: Capture, each: Examined, seq: int, name: str) -> Photo:
@@ -167,7 +163,7 @@ def _row(session: Session, capture: Capture, each: Examined, seq: int, name: str
     if each.info is not None:
         values |= {"format": each.info.format, "width": each.info.width, "height": each.info.height}
     if each.error is None:
-        values["storage_key"] = photo_key(capture.id, each.received.sha256)
+        values["storage_key"] = each.storage_key
     else:
         values["error"] = each.error.to_dict()
     photo = Photo(
