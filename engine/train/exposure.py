@@ -15,7 +15,9 @@ from engine.formats.colmap import read_observations
 from engine.scene import Array, Observations, Reconstruction
 from engine.train.views import PhotoCache, TrainingPhoto
 
-NEEDED_ABOVE = 0.05  # spread of log gains from which correcting pays; with a camera's settings fixed we saw 0.01 to 0.04, shading included
+# Correcting pays where gains differ and explain much of how differently photos show the same points; shading and glare differ without them.
+NEEDED_ABOVE = 0.05  # spread of log gains
+LEFT_AT_MOST = 0.72  # of the points' deviations; real sets of one light had 0.77 to 0.99, one flown under clouds 0.65
 LEVEL = 2  # colours are compared at a quarter of the size: small errors of the points' places do not matter there
 DARKEST, BRIGHTEST = 12, 243  # of 255: beyond, a photo is near clipping and tells little about its gain
 LEAST_POINTS = 10  # a photo with fewer is left as it is
@@ -78,27 +80,33 @@ def first_exposure(
     """Return the corrections to start from, None where the photos need none."""
     if choice == "off":
         return None
-    gains = log_gains(scene, read_observations(undistorted / "sparse"), train, photos)
-    return Exposure.starting_at(gains) if is_needed(choice, gains) else None
+    samples = colours_of_points(scene, read_observations(undistorted / "sparse"), train, photos)
+    gains = solve_gains(len(train), samples)
+    return Exposure.starting_at(torch.from_numpy(gains)) if is_needed(choice, gains, samples) else None
 
 
-def is_needed(choice: str, gains: torch.Tensor) -> bool:  # [M, 3]
-    """Return whether to correct: as the option says, with "auto" where the photos' log gains differ by enough."""
+def is_needed(choice: str, gains: Array, samples: "Samples") -> bool:  # [M, 3]
+    """Return whether to correct: as the option says, with "auto" where the photos' gains differ by enough and explain enough."""
     if choice == "auto":
-        return spread(gains) > NEEDED_ABOVE
+        return spread(gains) > NEEDED_ABOVE and left_over(gains, samples) < LEFT_AT_MOST
     return choice == "on"
 
 
-def spread(gains: torch.Tensor) -> float:  # [M, 3]
+def spread(gains: Array) -> float:  # [M, 3]
     """Return the root mean square of the photos' log gains over their mean, colours taken together."""
-    grey = gains.mean(dim=1)
-    return float((grey - grey.mean()).square().mean().sqrt())
+    return float(gains.mean(axis=1).std())
 
 
-def log_gains(scene: Reconstruction, seen: dict[str, Observations], train: list[TrainingPhoto], photos: PhotoCache) -> torch.Tensor:
-    """Return how bright each training photo is, [M, 3] log gains of zero mean, from the colours in which photos show the same points.
+def left_over(gains: Array, samples: "Samples") -> float:  # [M, 3]
+    """Return how far photos differ on the same points with these gains taken off, relative to without: medians, colours together."""
+    before, after = (np.median(np.abs(deviations(samples, each).mean(axis=1))) for each in (np.zeros_like(gains), gains))
+    return float(after / max(before, 1e-9))
 
-    ``seen`` is by photo name. Zeros where the model has no tracks.
+
+def colours_of_points(scene: Reconstruction, seen: dict[str, Observations], train: list[TrainingPhoto], photos: PhotoCache) -> "Samples":
+    """Return the colours in which the training photos show the model's points; none where the model has no tracks.
+
+    ``seen`` is by photo name.
     """
     sizes = {image.name: (scene.cameras[image.camera_id].width, scene.cameras[image.camera_id].height) for image in scene.images}
     photo, point, colour = [], [], []
@@ -111,10 +119,9 @@ def log_gains(scene: Reconstruction, seen: dict[str, Observations], train: list[
         photo.append(np.full(int(usable.sum()), index))
         point.append(seen[each.name].point[usable])
         colour.append(np.log(colours[usable] / 255.0))
-    if not sum(map(len, photo)):
-        return torch.zeros((len(train), 3), device="cpu")
-    samples = Samples(np.concatenate(photo), np.concatenate(point), np.concatenate(colour))
-    return torch.from_numpy(solve_gains(len(train), samples)).float()
+    if not photo:
+        return Samples(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 3)))
+    return Samples(np.concatenate(photo), np.concatenate(point), np.concatenate(colour))
 
 
 @dataclass(frozen=True)
@@ -140,14 +147,20 @@ def solve_gains(n_photos: int, samples: Samples) -> Array:
 
     The median, because the pixel of a point at an edge, or of a glossy one, is another colour from photo to photo.
     """
-    _, point, count = np.unique(samples.point, return_inverse=True, return_counts=True)
     members = [np.flatnonzero(samples.photo == index) for index in range(n_photos)]
     gains = np.zeros((n_photos, 3))
-    for _ in range(ROUNDS):
-        free = samples.colour - gains[samples.photo]
-        mean = np.stack([np.bincount(point, weights=free[:, channel]) / count for channel in range(3)], axis=1)
-        deviation = samples.colour - mean[point]
+    for _ in range(ROUNDS if len(samples.photo) else 0):
+        off = deviations(samples, gains) + gains[samples.photo]
         for index, mine in enumerate(members):
-            gains[index] = np.median(deviation[mine], axis=0) if len(mine) >= LEAST_POINTS else 0.0
+            gains[index] = np.median(off[mine], axis=0) if len(mine) >= LEAST_POINTS else 0.0
         gains -= gains.mean(axis=0)
     return gains
+
+
+def deviations(samples: Samples, gains: Array) -> Array:  # [M, 3] -> [S, 3]
+    """Return how far each sample, its photo's gain taken off, lies from its point's mean."""
+    free = samples.colour - gains[samples.photo]
+    _, point, count = np.unique(samples.point, return_inverse=True, return_counts=True)
+    mean = np.stack([np.bincount(point, weights=free[:, channel]) / count for channel in range(3)], axis=1)
+    off: Array = free - mean[point]
+    return off

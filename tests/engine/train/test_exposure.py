@@ -83,12 +83,22 @@ def test_a_photo_with_few_points_keeps_its_exposure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("choice", "size", "expected"), [("on", 0.0, True), ("off", 0.5, False), ("auto", 0.01, False), ("auto", 0.2, True)]
+    ("choice", "size", "glare", "expected"),
+    [
+        ("on", 0.0, 0.0, True),
+        ("off", 0.5, 0.0, False),
+        ("auto", 0.01, 0.0, False),
+        ("auto", 0.2, 0.05, True),
+        pytest.param("auto", 0.1, 0.4, False, id="photos differ more by shading than by exposure"),
+    ],
 )
-def test_auto_corrects_where_photos_differ(choice: str, size: float, expected: bool) -> None:
-    gains = size * torch.tensor([1.0, -1.0, 1.0, -1.0])[:, None].expand(4, 3)
+def test_auto_corrects_where_gains_explain_how_photos_differ(choice: str, size: float, glare: float, expected: bool) -> None:
+    rng = np.random.default_rng(0)
+    gains = size * np.array([1.0, -1.0, 1.0, -1.0])[:, None].repeat(3, axis=1)
+    photo, point = np.arange(400) % 4, np.arange(400) // 4
+    samples = Samples(photo, point, gains[photo] + glare * rng.normal(size=(400, 1)).repeat(3, axis=1))
     assert spread(gains) == pytest.approx(size)
-    assert is_needed(choice, gains) is expected
+    assert is_needed(choice, gains, samples) is expected
 
 
 def test_colours_are_read_where_the_places_lie() -> None:
