@@ -14,6 +14,7 @@ from api.db import open_database
 from api.deps import State
 from api.middleware import Surround
 from api.routes import assets, captures, events, jobs, shares, system, viewer, webhooks
+from api.schemas import NewJob
 from api.settings import Settings
 from api.storage import open_storage
 
@@ -65,7 +66,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def document(app: FastAPI) -> dict[str, Any]:
     """Return the OpenAPI document of the application, with problems among its components."""
     schema = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
+    describe_new_job(schema)
     return problems.describe(schema)
+
+
+def describe_new_job(schema: dict[str, Any]) -> None:
+    """Add the body that starts a job, which its route reads by hand, to the components of an OpenAPI document."""
+    described = NewJob.model_json_schema(ref_template="#/components/schemas/{model}")
+    parts = described.pop("$defs", {})
+    schema.setdefault("components", {}).setdefault("schemas", {}).update({"NewJob": described, **parts})
 
 
 def document_text(app: FastAPI) -> str:

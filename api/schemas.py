@@ -5,10 +5,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.services.keys import DEFAULT_SCOPES
 from engine.options import PRESETS
 
 Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[0-9A-Za-z-]+$")]
+Scope = Literal["captures:read", "captures:write", "jobs:read", "jobs:write", "webhooks:write", "admin"]
 JobState = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 DeliveryState = Literal["pending", "delivered", "failed"]
 WebhookType = Literal["job.started", "job.succeeded", "job.failed", "job.cancelled"]
@@ -29,12 +31,21 @@ class NewCapture(Request):
     name: Text = ""
 
 
+class JobWebhook(Request):
+    """Where to tell of this one job; without ``secret`` one is made, which the answer shows once. ``types`` empty: all."""
+
+    url: WebhookUrl
+    secret: WebhookSecret | None = None
+    types: list[WebhookType] = Field([], max_length=10)
+
+
 class NewJob(Request):
     """A job to start. ``options`` overrides the preset: ``{"train": {"steps": 500}, "seed": 1}``; see ``/v1/options``."""
 
     capture_id: Id
     preset: Text = Field("draft", description=f"one of {', '.join(PRESETS)}")
     options: dict[str, Any] = {}
+    webhook: JobWebhook | None = None
 
 
 class RetryJob(Request):
@@ -199,14 +210,6 @@ class AssetList(BaseModel):
     items: list[AssetOut]
 
 
-class JobWebhook(Request):
-    """Where to tell of this one job; without ``secret`` one is made, which the answer shows once. ``types`` empty: all."""
-
-    url: WebhookUrl
-    secret: WebhookSecret | None = None
-    types: list[WebhookType] = Field([], max_length=10)
-
-
 class NewEndpoint(JobWebhook):
     """Where to tell of all jobs; without ``secret`` one is made, which the answer shows once. ``types`` empty: all."""
 
@@ -269,6 +272,12 @@ class DeliveryPage(BaseModel):
 
     items: list[DeliveryOut]
     next_cursor: str | None
+
+
+class StartedJob(JobOut):
+    """A job as the request that made it is answered: ``webhook`` holds the secret of the webhook that was asked for."""
+
+    webhook: EndpointWithSecret | None = None
 
 
 class NewShare(Request):
@@ -341,6 +350,62 @@ class Health(BaseModel):
 
     status: Literal["ok"]
     checks: dict[str, str] = {}
+
+
+class QuotasBody(Request):
+    """What a key may use; null is without limit."""
+
+    jobs_per_day: Annotated[int, Field(ge=0, lt=1 << 53)] | None = None
+    active_jobs: Annotated[int, Field(ge=0, lt=1 << 53)] | None = None
+    storage_bytes: Annotated[int, Field(ge=0, lt=1 << 53)] | None = None
+    requests_per_minute: Annotated[int, Field(ge=1, lt=1 << 31)] | None = None
+
+
+class NewKey(Request):
+    """A key to make; without ``expires_in_s`` it holds until it is revoked."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$")]
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=20)] = list(DEFAULT_SCOPES)
+    quotas: QuotasBody = QuotasBody()
+    expires_in_s: Annotated[float, Field(gt=0, le=3_162_240_000, allow_inf_nan=False)] | None = None
+
+
+class KeyOut(BaseModel):
+    """A key, without the key: ``prefix`` is what people recognise it by."""
+
+    id: str
+    name: str
+    prefix: str
+    scopes: list[str]
+    quotas: QuotasBody
+    is_active: bool
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    used_at: datetime | None
+
+
+class CreatedKey(KeyOut):
+    """A key that was just made; ``key`` is shown this once."""
+
+    key: str
+
+
+class KeyPage(BaseModel):
+    """Keys, newest first; pass ``next_cursor`` as ``cursor`` for more."""
+
+    items: list[KeyOut]
+    next_cursor: str | None
+
+
+class SessionOut(BaseModel):
+    """Who asks, and whether a key is needed; ``key_id`` is null without one, ``expires_at`` is a browser session's end."""
+
+    key_required: bool
+    key_id: str | None
+    name: str
+    scopes: list[str]
+    expires_at: datetime | None
 
 
 class Problem(BaseModel):

@@ -1,10 +1,13 @@
 """Rows to answers."""
 
+from dataclasses import asdict
+from datetime import UTC, datetime
+
 from sqlalchemy.orm import Session
 
 from api import schemas
-from api.models import Asset, Capture, Job, JobEvent, JobStage, Photo, Share, WebhookDelivery, WebhookEndpoint
-from api.services import captures, jobs
+from api.models import ApiKey, Asset, Capture, Job, JobEvent, JobStage, Photo, Share, WebhookDelivery, WebhookEndpoint
+from api.services import captures, jobs, keys, webhooks
 from api.services.photos import Added
 
 
@@ -87,6 +90,12 @@ def job(session: Session, row: Job) -> schemas.JobOut:
     return jobs_out(session, [row])[0]
 
 
+def started_job(session: Session, row: Job) -> schemas.StartedJob:
+    """Return a job as the request that made it is answered: with its webhook's secret, asked again under the same key too."""
+    endpoint = next(iter(webhooks.page(session, 1, None, row.id)), None)
+    return schemas.StartedJob(**job(session, row).model_dump(), webhook=endpoint and endpoint_with_secret(endpoint))
+
+
 def event(row: JobEvent) -> schemas.EventOut:
     """Return an event's answer."""
     return schemas.EventOut(seq=row.seq, at=row.at, type=row.type, data=row.data)
@@ -119,3 +128,10 @@ def delivery(row: WebhookDelivery) -> schemas.DeliveryOut:
 def share(row: Share) -> schemas.ShareOut:
     """Return a link's answer, without the link itself."""
     return schemas.ShareOut.model_validate({name: getattr(row, name) for name in schemas.ShareOut.model_fields})
+
+
+def key(row: ApiKey) -> schemas.KeyOut:
+    """Return a key's answer."""
+    names = ("id", "name", "prefix", "scopes", "created_at", "expires_at", "revoked_at", "used_at")
+    quotas, active = asdict(keys.quotas_of(row)), keys.holds(row, datetime.now(UTC))
+    return schemas.KeyOut.model_validate({**{name: getattr(row, name) for name in names}, "quotas": quotas, "is_active": active})

@@ -20,14 +20,20 @@ NoneMatch = Annotated[str | None, Header(description="entity tag of an earlier a
 
 
 @router.post(
-    "", status_code=202, response_model=schemas.JobOut, dependencies=[needs("jobs:write")], operation_id="start_job", openapi_extra=BODIES
+    "",
+    status_code=202,
+    response_model=schemas.StartedJob,
+    dependencies=[needs("jobs:write")],
+    operation_id="start_job",
+    openapi_extra=BODIES,
 )
 async def start_job(request: Request, app: App, key: IdempotencyKey = None, prefer: Prefer = None) -> Response:
     """Start a job: JSON names a capture; multipart/form-data brings the photos along and makes the capture too."""
     job = await start(request, app, key)
     headers = {"Location": f"/v1/jobs/{job.id}", "Retry-After": "2"}
     if seconds := wait_s(prefer):
-        job = await wait_for_end(app, job.id, seconds)
+        ended = await wait_for_end(app, job.id, seconds)
+        job = schemas.StartedJob(**ended.model_dump(), webhook=job.webhook)
         headers["Preference-Applied"] = f"wait={seconds}"
     return Response(job.model_dump_json(), 202, headers, "application/json")
 

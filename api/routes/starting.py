@@ -28,7 +28,7 @@ BODIES: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": schemas.NewJob.model_json_schema()},
+            "application/json": {"schema": {"$ref": "#/components/schemas/NewJob"}},
             "multipart/form-data": {
                 "schema": {
                     "type": "object",

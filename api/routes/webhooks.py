@@ -1,12 +1,15 @@
 """Webhooks over HTTP: endpoints, their secrets, what was sent to them. Messages follow Standard Webhooks 1.0."""
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
+from sqlalchemy.orm import Session
 
 from api import schemas, views
 from api.deps import UUID, App, Cursor, Limit, Reading, Who, Writing, needs
 from api.errors import NotFound
+from api.models import Job
 from api.problems import RESPONSES
 from api.services import deliveries, targets, webhooks
 from api.settings import Settings
@@ -39,12 +42,27 @@ def checked_url(settings: Settings, url: str) -> str:
     return target.url
 
 
+def checked(settings: Settings, wanted: schemas.JobWebhook | None) -> webhooks.NewEndpoint | None:
+    """Return the endpoint that a request asks for. Asks the name server: call it outside of any transaction."""
+    if wanted is None:
+        return None
+    secret = webhooks.checked_secret(wanted.secret) if wanted.secret is not None else None
+    return webhooks.NewEndpoint(checked_url(settings, wanted.url), tuple(wanted.types), secret)
+
+
+def attach(session: Session, settings: Settings, job: Job, webhook: webhooks.NewEndpoint | None) -> None:
+    """Have an endpoint hear of a job that is being made, from its beginning."""
+    if webhook is not None:
+        webhooks.create(session, settings, replace(webhook, job_id=job.id, key_id=job.key_id))
+
+
 @router.post("", status_code=201, operation_id="create_webhook_endpoint")
 def create_endpoint(app: App, who: Who, body: schemas.NewEndpoint) -> schemas.EndpointWithSecret:
     """Make an endpoint that hears of all jobs. The answer holds its secret, which is not shown again."""
-    wanted = webhooks.NewEndpoint(checked_url(app.settings, body.url), tuple(body.types), body.secret, key_id=who.key_id)
+    wanted = checked(app.settings, body)
+    assert wanted is not None
     with app.db.writing() as session:
-        return views.endpoint_with_secret(webhooks.create(session, app.settings, wanted))
+        return views.endpoint_with_secret(webhooks.create(session, app.settings, replace(wanted, key_id=who.key_id)))
 
 
 @router.get("", operation_id="list_webhook_endpoints")
