@@ -9,14 +9,18 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
 
-from api import problems
+from api import logs, problems
 from api.db import open_database
 from api.deps import State
+from api.metrics import Requests
 from api.middleware import Surround
-from api.routes import assets, captures, events, jobs, shares, system, viewer, webhooks
+from api.observed import Observed
+from api.routes import assets, captures, events, health, jobs, keys, shares, system, viewer, webhooks
 from api.schemas import NewJob
+from api.services.keys import check_guarded
 from api.settings import Settings
 from api.storage import open_storage
+from api.tracing import open_tracer
 
 DESCRIPTION = "Photos in, 3D Gaussian splats out. Every answer of 400 and above is an RFC 9457 problem with a code and a hint."
 API_VERSION = "1"
@@ -25,30 +29,41 @@ API_VERSION = "1"
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the application; database and storage open when it starts and close when it ends."""
     chosen = settings or Settings()
+    if settings is None:  # uvicorn's own call: the process is this application's, and so are its logs
+        logs.configure(chosen)
+    tracer, requests = open_tracer(chosen, "api"), Requests()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         for folder in (chosen.data_dir, chosen.incoming, chosen.logs):
             folder.mkdir(parents=True, exist_ok=True)
         db = open_database(chosen)
+        if chosen.keys_required:
+            with db.reading() as session:
+                check_guarded(session, chosen)
         app.state.splatworks = State(chosen, db, open_storage(chosen))
         try:
             yield
         finally:
             db.close()
+            tracer.close()
 
     # FastAPI's own documentation pages load scripts from other hosts, so they are off.
     app = FastAPI(
         title="Splatworks", version=API_VERSION, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
     problems.install(app)
+    app.state.requests = requests
     app.add_middleware(Surround, settings=chosen)
+    app.add_middleware(Observed, requests=requests, tracer=tracer)  # added last: outermost
     for router in (
         captures.router,
         jobs.router,
+        keys.router,
         events.router,
         assets.router,
         system.router,
+        health.router,
         viewer.router,
         webhooks.router,
         shares.router,

@@ -94,9 +94,9 @@ async def guard(
             )
 
 
-def needs(*scopes: str) -> params.Security:
+def needs(*scopes: str) -> params.Depends:
     """Return the demand that whoever calls a route holds these scopes: ``APIRouter(dependencies=[needs("jobs:read")])``."""
-    return Security(guard, scopes=list(scopes))
+    return params.Security(guard, scopes=list(scopes))
 
 
 def _checked_id(kind: str, value: str) -> str:

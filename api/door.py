@@ -1,21 +1,31 @@
 """The door: who a request comes from, by its key or its browser session, found out before anything of its body is read."""
 
+import ipaddress
+import logging
+import time
 from dataclasses import dataclass
 
+from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from api.deps import SESSION_COOKIE, State, state
+from api.db import Database
+from api.deps import SESSION_COOKIE, state
 from api.errors import Forbidden, Unauthorized
-from api.services import keys
+from api.services import keys, sessions
 from api.services.keys import ANYBODY, Principal
+from api.services.rates import REFUSALS, REQUESTS, Rates
 from api.settings import Settings, is_loopback
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 NOBODY = Principal(None, frozenset(), name="nobody")
 # The page asks here whether a key is needed, and leaves; whoever has none may do both.
 OPEN = {("/v1/session", "GET"), ("/v1/session", "DELETE")}
+UNCOUNTED = ("/healthz", "/readyz")
 FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
+RATE = "splatworks_rate"  # where the middleware finds what is left of the asker's requests
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,11 +34,6 @@ class Credentials:
 
     key: str
     cookie: str
-
-    @property
-    def any(self) -> bool:
-        """Tell whether there is one."""
-        return bool(self.key or self.cookie)
 
 
 def presented(request: Request, *, required: bool) -> Credentials:
@@ -42,7 +47,7 @@ def presented(request: Request, *, required: bool) -> Credentials:
 
 def is_guarded(path: str, method: str) -> bool:
     """Tell whether a path needs a key where keys are needed: all of /v1 and the metrics; pages, health and shared links do not."""
-    return (path == "/v1" or path.startswith(("/v1/", "/metrics"))) and (path, method) not in OPEN
+    return (path in ("/v1", "/metrics") or path.startswith("/v1/")) and (path, method) not in OPEN
 
 
 def is_at_home(request: Request) -> bool:
@@ -51,31 +56,92 @@ def is_at_home(request: Request) -> bool:
     return (client is None or is_loopback(client.host)) and not any(name in request.headers for name in FORWARDED)
 
 
-async def admit(request: Request, settings: Settings) -> Principal:
-    """Return who asks; raises ``Unauthorized`` when a key is needed and none that holds came, ``Forbidden`` for another page's doing."""
-    path, method, required = request.url.path, request.method, settings.keys_required
-    guarded = required and is_guarded(path, method)
-    brought = presented(request, required=required)
-    if brought.any:
-        return await run_in_threadpool(check, state(request), request, brought, guarded=guarded)
-    if guarded and not (path == "/metrics" and is_at_home(request)):
-        raise keys.no_key()
-    return NOBODY if required and not guarded else ANYBODY
+def address_of(request: Request) -> str:
+    """Return what requests without a key are counted by: the address; of IPv6 the /64, since whoever has one has them all."""
+    host = request.client.host if request.client is not None else ""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else host
 
 
-def check(app: State, request: Request, brought: Credentials, *, guarded: bool) -> Principal:
-    """Return whom the key or cookie stands for. A cookie that has ended counts as none where none is needed: browsers send it anyway."""
-    with app.db.reading() as session:
-        if brought.key:
-            return keys.authenticate(session, brought.key)
+class Door:
+    """Lets requests in, or not, and counts them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.rates = Rates(settings)
+        self._noted: dict[str, float] = {}
+
+    async def admit(self, request: Request) -> Principal:
+        """Return who asks.
+
+        Raises ``Unauthorized`` when a key is needed and none that holds came, ``Forbidden`` for another page's doing,
+        ``TooManyRequests`` when the asker has asked too often.
+        """
+        path, required = request.url.path, self.settings.keys_required
+        brought = presented(request, required=required)
+        at_home = is_at_home(request)
+        guarded = required and is_guarded(path, request.method) and not (path == "/metrics" and at_home)
+        if not (brought.key or brought.cookie) and (at_home or path in UNCOUNTED):
+            return self._without_key(guarded=guarded, metrics=path == "/metrics")
+        return await run_in_threadpool(self._check, request, brought, guarded=guarded, at_home=at_home)
+
+    def _without_key(self, *, guarded: bool, metrics: bool = False) -> Principal:
+        if guarded:
+            raise keys.no_key()
+        return NOBODY if self.settings.keys_required and not metrics else ANYBODY
+
+    def _check(self, request: Request, brought: Credentials, *, guarded: bool, at_home: bool) -> Principal:
+        db: Database = state(request).db
         try:
-            found, _ = keys.find_session(session, brought.cookie)
+            found = identify(db, brought)
         except Unauthorized:
-            if guarded:
+            # An ended cookie is sent by the browser whether it is asked for or not.
+            if brought.key or guarded:
+                self._count(request, REFUSALS, address_of(request), self.settings.refusals_per_minute)
                 raise
-            return NOBODY if app.settings.keys_required else ANYBODY
-    check_own_page(request)
-    return found
+            found = None
+        if found is not None:
+            per_minute = found.quotas.requests_per_minute
+            self._count(request, REQUESTS, found.key_id or "", self.settings.requests_per_minute if per_minute is None else per_minute)
+            if not brought.key:
+                check_own_page(request)
+            return found
+        if not at_home:
+            self._count(request, REQUESTS, address_of(request), self.settings.requests_per_minute)
+        return self._without_key(guarded=guarded)
+
+    def _count(self, request: Request, policy: str, asker: str, per_minute: int) -> None:
+        rate = self.rates.hit(policy, asker, per_minute)
+        request.scope[RATE] = rate
+        rate.check()
+
+    async def note_use(self, request: Request, principal: Principal) -> None:
+        """Write down that a key was used, once in a minute, after the answer has left: nobody waits for it."""
+        key_id, moment = principal.key_id, time.monotonic()
+        if key_id is None or moment - self._noted.get(key_id, -keys.USED_EVERY_S) < keys.USED_EVERY_S:
+            return
+        self._noted[key_id] = moment
+        await run_in_threadpool(write_use, state(request).db, key_id)
+
+
+def identify(db: Database, brought: Credentials) -> Principal | None:
+    """Return whom the key or the cookie stands for, None where there is neither; raises ``Unauthorized``."""
+    if not (brought.key or brought.cookie):
+        return None
+    with db.reading() as session:
+        return keys.authenticate(session, brought.key) if brought.key else sessions.find(session, brought.cookie)
+
+
+def write_use(db: Database, key_id: str) -> None:
+    """Write down that a key was used just now; a database that is busy for long is left alone."""
+    try:
+        with db.writing() as session:
+            keys.note_use(session, key_id)
+    except OperationalError as error:
+        log.warning("the use of key %s was not noted: %s", key_id, error)
 
 
 def check_own_page(request: Request) -> None:

@@ -1,58 +1,72 @@
 """What surrounds every request: an id, refusal of foreign web pages and of oversized bodies, safe headers. Plain ASGI, no buffering."""
 
 from sqlalchemy.exc import OperationalError
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid6 import uuid7
 
-from api import door, problems
+from api import problems
 from api.deps import PRINCIPAL
-from api.door import SAFE_METHODS
+from api.door import RATE, SAFE_METHODS, Door
 from api.errors import Forbidden
 from api.settings import Settings, is_loopback
 from engine.errors import SplatError
 
 BEHIND_A_PROXY = "Use http://127.0.0.1; behind a proxy set SPLATWORKS_REQUIRE_KEY=1, or SPLATWORKS_ALLOW_REMOTE=1 if it checks who asks."
+# What an answer may do that is shown in a browser and is no page of ours: nothing.
+CONTENT_SECURITY_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Permitted-Cross-Domain-Policies": "none",
+}
+YEAR_S = 31_536_000
 
 
 class Surround:
-    """Gives each request an id, checks who sends it and where it comes from, and limits bodies that are not uploads."""
+    """Gives each request an id, checks who sends it and where it comes from, limits bodies that are not uploads, adds safe headers."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
         self.settings = settings
+        self.door = Door(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = str(uuid7())
-        scope["request_id"] = request_id
-        headers = Headers(scope=scope)
+        scope["request_id"] = str(uuid7())
+        request = Request(scope)
 
-        async def send_with_id(message: Message) -> None:
+        async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
-                answer = MutableHeaders(scope=message)
-                answer.setdefault("X-Request-ID", request_id)
-                answer.setdefault("X-Content-Type-Options", "nosniff")
+                add_headers(scope, MutableHeaders(scope=message))
             await send(message)
 
-        request = Request(scope)
+        refusal = await self.refusal(request)
+        if refusal is not None:
+            await refusal(scope, receive, send_safely)
+            return
+        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+            receive = limited(receive, self.settings.max_json_bytes)
+        await self.app(scope, receive, send_safely)
+        await self.door.note_use(request, scope[PRINCIPAL])
+
+    async def refusal(self, request: Request) -> Response | None:
+        """Return the answer to a request that may not come in; for any other note who asks."""
         try:
             self.check_origin(request)
-            scope[PRINCIPAL] = await door.admit(request, self.settings)
+            request.scope[PRINCIPAL] = await self.door.admit(request)
         except SplatError as error:
-            await problems.on_splat_error(request, error)(scope, receive, send_with_id)
-            return
+            return problems.on_splat_error(request, error)
         except OperationalError as error:
-            await problems.on_database_error(request, error)(scope, receive, send_with_id)
-            return
-        if not headers.get("content-type", "").startswith("multipart/form-data"):
-            receive = limited(receive, self.settings.max_json_bytes)
-        await self.app(scope, receive, send_with_id)
+            return problems.on_database_error(request, error)
+        return None
 
     def check_origin(self, request: Request) -> None:
         """Raise ``Forbidden`` for what may not come in: where no key guards the address, no foreign machine or web page may use it."""
@@ -68,6 +82,24 @@ class Surround:
         if origin is not None and request.method not in SAFE_METHODS and origin.partition("://")[2] != host:
             detail = f"a page of {origin[:100]!r} may not change things here"
             raise Forbidden("request.foreign_origin", "Foreign web page", detail)
+
+
+def add_headers(scope: Scope, headers: MutableHeaders) -> None:
+    """Add what every answer carries; what a route has said itself stays."""
+    path = str(scope["path"])
+    for name, value in {"X-Request-ID": scope["request_id"], **HEADERS}.items():
+        headers.setdefault(name, value)
+    if not path.startswith("/static/"):  # scripts of the pages, which as workers would be held to it
+        headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+    framed = "frame-ancestors 'self'" in headers.get("content-security-policy", "")
+    headers.setdefault("X-Frame-Options", "SAMEORIGIN" if framed else "DENY")
+    if path.startswith("/v1"):
+        headers.setdefault("Cache-Control", "private, no-store")
+    if scope["scheme"] == "https":
+        headers.setdefault("Strict-Transport-Security", f"max-age={YEAR_S}")
+    if (rate := scope.get(RATE)) is not None:
+        for name, value in rate.headers().items():
+            headers.setdefault(name, value)
 
 
 def without_port(host: str) -> str:

@@ -57,12 +57,17 @@ def publisher(settings: Settings) -> Celery:
     return app
 
 
-def broker_client(settings: Settings) -> Redis:
-    """Return a connection that gives up within seconds; redis-py names a socket and its database otherwise than kombu."""
+def broker_url_for_redis(settings: Settings) -> str:
+    """Return the broker's URL as redis-py wants it: it names a socket and its database otherwise than kombu."""
     url = settings.broker_url
     if url.startswith("redis+socket://"):
         url = url.replace("redis+socket://", "unix://").replace("virtual_host=", "db=")
-    return Redis.from_url(url, socket_timeout=CONNECT_TIMEOUT_S, socket_connect_timeout=CONNECT_TIMEOUT_S)
+    return url
+
+
+def broker_client(settings: Settings) -> Redis:
+    """Return a connection that gives up within seconds."""
+    return Redis.from_url(broker_url_for_redis(settings), socket_timeout=CONNECT_TIMEOUT_S, socket_connect_timeout=CONNECT_TIMEOUT_S)
 
 
 def n_messages(settings: Settings, queue_name: str) -> int:

@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.services.keys import DEFAULT_SCOPES
 from engine.options import PRESETS
 
 Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -281,9 +280,9 @@ class StartedJob(JobOut):
 
 
 class NewShare(Request):
-    """A link to make; it holds for ``lasts_s`` seconds, by default a week, at most a year."""
+    """A link to make; it holds for ``expires_in_s`` seconds, by default a week, at most a year."""
 
-    lasts_s: int | None = Field(None, ge=60, le=31_536_000)
+    expires_in_s: int | None = Field(None, ge=60, le=31_536_000)
 
 
 class ShareOut(BaseModel):
@@ -365,7 +364,13 @@ class NewKey(Request):
     """A key to make; without ``expires_in_s`` it holds until it is revoked."""
 
     name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$")]
-    scopes: Annotated[list[Scope], Field(min_length=1, max_length=20)] = list(DEFAULT_SCOPES)
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=20)] = [
+        "captures:read",
+        "captures:write",
+        "jobs:read",
+        "jobs:write",
+        "webhooks:write",
+    ]
     quotas: QuotasBody = QuotasBody()
     expires_in_s: Annotated[float, Field(gt=0, le=3_162_240_000, allow_inf_nan=False)] | None = None
 

@@ -3,7 +3,7 @@
 import ipaddress
 import sys
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     poll_s: float = Field(1.0, description="the dispatcher looks at the table this often", gt=0)
     resend_s: float = Field(60.0, description="a doorbell unanswered for this long is rung again", gt=0)
     sweep_s: float = Field(60.0, description="the dispatcher collects garbage this often", gt=0)
+    orphans_s: float = Field(3600.0, description="the dispatcher looks this often for results in storage that no job shows", gt=0)
     retry_backoff_s: float = Field(5.0, description="wait before the second attempt; doubled for each further one", ge=0)
     max_error_attempts: int = Field(3, description="a job whose stage broke so often fails", ge=1)
     max_lost_leases: int = Field(5, description="a job that lost its worker so often fails", ge=1)
@@ -85,7 +86,9 @@ class Settings(BaseSettings):
     )
     webhook_parallel: int = Field(16, description="a dispatcher sends so many webhooks at a time", ge=1, le=256)
     webhook_kept_s: float = Field(2_592_000.0, description="deliveries of webhooks can be looked at for so long", ge=0)
-    max_webhook_endpoints: int = Field(100, description="so many endpoints of webhooks may there be, those of single jobs not counted", ge=1)
+    max_webhook_endpoints: int = Field(
+        100, description="so many endpoints of webhooks may there be, those of single jobs not counted", ge=1
+    )
     share_days: int = Field(7, description="a link to a shared splat holds so long unless asked otherwise", ge=1, le=365)
     share_embedded_in: str = Field(
         "'self'", description="web pages that may show shared splats in a frame, as frame-ancestors says it", pattern=r"^[!-+\--:<-~ ]+$"
@@ -95,6 +98,10 @@ class Settings(BaseSettings):
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(ipaddress.ip_network(each)) for each in value)
+
+    # What is seen of it.
+    log_format: Literal["text", "json"] = Field("text", description="lines of log for people or, a JSON object a line, for a collector")
+    otlp_endpoint: str = Field("", description="OpenTelemetry collector (OTLP over HTTP) that takes traces, such as http://127.0.0.1:4318")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from api.db import now
 from api.errors import NotFound, Unauthorized
 from api.models import ApiKey, KeySession
+from api.settings import Settings
 from engine.errors import InputError
 
 SCOPES = ("captures:read", "captures:write", "jobs:read", "jobs:write", "webhooks:write", "admin")
@@ -52,6 +53,7 @@ class Principal:
     scopes: frozenset[str]
     quotas: Quotas = Quotas()
     name: str = ""
+    prefix: str = ""  # how a key is recognised in logs
 
     def may(self, scope: str) -> bool:
         """Tell whether a scope is held; ``admin`` holds all."""
@@ -147,8 +149,26 @@ def any_holds(session: Session) -> bool:
     return session.scalar(query.limit(1)) is not None
 
 
+def check_guarded(session: Session, settings: Settings) -> None:
+    """Raise ``InputError`` when other machines would reach a service that asks for a key while nobody has one."""
+    if not settings.keys_required or any_holds(session):
+        return
+    why = (
+        f"SPLATWORKS_HOST is {settings.host}, which other machines can reach"
+        if not settings.require_key
+        else "SPLATWORKS_REQUIRE_KEY is set"
+    )
+    raise InputError(
+        "input.no_keys",
+        "No key yet",
+        f"{why}, so every request needs a key, and none has been made",
+        "Run `splatworks keys create --name NAME` first. Else listen on 127.0.0.1, or set SPLATWORKS_ALLOW_REMOTE=1 where something "
+        "in front asks who comes.",
+    )
+
+
 def authenticate(session: Session, key: str) -> Principal:
-    """Return who holds this key. ``Unauthorized`` when it is none of ours, expired or revoked; the answer does not say which to a guesser.
+    """Return who holds this key; ``Unauthorized`` when it is none of ours, or has ended, which only its holder gets to hear.
 
     Rows are found by the public prefix; the secret is only ever compared as a hash, in constant time.
     """
@@ -167,11 +187,11 @@ def matching(rows: Iterable[ApiKey], wanted: str) -> ApiKey | None:
 
 
 def principal(row: ApiKey, moment: datetime) -> Principal:
-    """Return who a key's row stands for; ``Unauthorized`` when it holds no longer. Only its holder gets to hear why."""
+    """Return who a key's row stands for; ``Unauthorized`` when it holds no longer."""
     if not holds(row, moment):
         why = "was revoked" if row.revoked_at is not None else "has expired"
         raise Unauthorized("auth.key_ended", "Key ended", f"the key sk_{row.prefix}… {why}", "Ask for a new key.")
-    return Principal(row.id, frozenset(row.scopes), quotas_of(row), row.name)
+    return Principal(row.id, frozenset(row.scopes), quotas_of(row), row.name, row.prefix)
 
 
 def quotas_of(row: ApiKey) -> Quotas:
@@ -197,37 +217,6 @@ def note_use(session: Session, key_id: str) -> None:
     row = session.get(ApiKey, key_id)
     if row is not None:
         row.used_at = now(session)
-
-
-def open_session(session: Session, key_id: str, lasts_s: float) -> tuple[KeySession, str]:
-    """Let a browser in for a while with a key that was checked; return the row and the secret for its cookie."""
-    key, moment = get(session, key_id), now(session)
-    until = moment + timedelta(seconds=lasts_s)
-    secret = secrets.token_urlsafe(SECRET_BYTES)
-    row = KeySession(
-        sha256=digest(secret), key_id=key_id, created_at=moment, expires_at=min(until, key.expires_at) if key.expires_at else until
-    )
-    session.execute(delete(KeySession).where(KeySession.expires_at < moment))
-    session.add(row)
-    session.flush()
-    return row, secret
-
-
-def find_session(session: Session, secret: str) -> tuple[Principal, datetime]:
-    """Return who a cookie stands for, and until when; ``Unauthorized`` when its session or its key has ended.
-
-    The row is found by the hash of 32 random bytes: how long that takes tells nothing about them.
-    """
-    row = session.get(KeySession, digest(secret))
-    moment = now(session)
-    if row is None or row.expires_at <= moment:
-        raise Unauthorized("auth.session_ended", "Session ended", "the browser's session has ended", "Give the key again.")
-    return principal(get(session, row.key_id), moment), row.expires_at
-
-
-def close_session(session: Session, secret: str) -> None:
-    """End a browser's session; ending it twice is fine."""
-    session.execute(delete(KeySession).where(KeySession.sha256 == digest(secret)))
 
 
 def as_quotas(values: dict[str, Any]) -> Quotas:
