@@ -23,10 +23,11 @@ from api.errors import StorageAway
 from api.models import Job, new_id
 from api.queue import n_messages, publisher, send
 from api.services import leases, routing, system
+from api.services.jobs import in_turn
 from api.settings import Settings
 from api.storage import Storage, open_storage
 from engine.errors import InternalError
-from worker import liveness, sweep, webhooks
+from worker import liveness, orphans, sweep, webhooks
 
 SEEN_EVERY_S = 5.0
 RING_AT_MOST = 200
@@ -51,7 +52,7 @@ def open_dispatcher(settings: Settings) -> Dispatcher:
 
 def run(dispatcher: Dispatcher, stop: threading.Event) -> None:
     """Look at the table again and again until told to stop; a database or disk that is away is waited for."""
-    seen_at = swept_at = -float("inf")
+    seen_at = swept_at = searched_at = -float("inf")
     sender = threading.Thread(target=webhooks.Sender(dispatcher.settings, dispatcher.db).run, args=(stop,), name="webhooks", daemon=True)
     sender.start()
     while not stop.is_set():
@@ -67,6 +68,9 @@ def run(dispatcher: Dispatcher, stop: threading.Event) -> None:
             if time.monotonic() - swept_at >= dispatcher.settings.sweep_s:
                 swept_at = time.monotonic()
                 sweep.sweep(sweep.Ground(dispatcher.settings, dispatcher.db, dispatcher.storage))
+            if time.monotonic() - searched_at >= dispatcher.settings.orphans_s:
+                searched_at = time.monotonic()
+                orphans.sweep_results(dispatcher.db, dispatcher.storage)
         except (SQLAlchemyError, RedisError, OSError, StorageAway) as error:
             log.warning("the dispatcher waits: %s", error)
         stop.wait(dispatcher.settings.poll_s)
@@ -125,7 +129,7 @@ def ring(dispatcher: Dispatcher) -> None:
 
 
 def due(session: Session, settings: Settings) -> list[tuple[str, str]]:
-    """Return (id, queue) of jobs to ring for, oldest first.
+    """Return (id, queue) of jobs to ring for, the most urgent first, then the oldest.
 
     A job rung for long ago is rung for again only when its queue holds fewer messages than jobs: then some were lost. Otherwise
     messages would pile up behind a long job.
@@ -135,7 +139,7 @@ def due(session: Session, settings: Settings) -> list[tuple[str, str]]:
         select(Job.id, Job.queue, Job.dispatched_at)
         .where(Job.state == "queued", Job.deleted_at.is_(None))
         .where(or_(Job.not_before.is_(None), Job.not_before <= moment))
-        .order_by(Job.id)
+        .order_by(*in_turn())
         .limit(RING_AT_MOST)
     )
     rows = session.execute(query).all()

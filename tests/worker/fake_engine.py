@@ -101,7 +101,9 @@ def work(control: Path, stage: str, workspace: Workspace, plan: dict, stopped: l
         if stopped:
             raise errors.Cancelled.by_request()
         time.sleep(plan.get("seconds", 0) / STEPS)
-        checkpoint.write_text(str(step + 1))
+        aside = workspace.root / f".{checkpoint.name}"
+        aside.write_text(str(step + 1))
+        aside.replace(checkpoint)  # killed in between, it leaves the one before
         say(Checkpointed(stage, step + 1))
 
 

@@ -20,7 +20,16 @@ WORKERS = ("worker-1", "worker-2")
 DISPATCHERS = ("dispatcher-1", "dispatcher-2")
 NAMES = ("api", *WORKERS, *DISPATCHERS)
 # Clocks as quick as a slow machine bears; garbage is swept at once, so that what is left over shows.
-CLOCKS = {"heartbeat_s": 0.4, "lease_s": 4.0, "stall_s": 5.0, "term_grace_s": 1.0, "poll_s": 0.2, "resend_s": 2.0, "sweep_s": 1.0}
+CLOCKS = {
+    "heartbeat_s": 0.4,
+    "lease_s": 4.0,
+    "stall_s": 5.0,
+    "term_grace_s": 1.0,
+    "poll_s": 0.2,
+    "resend_s": 2.0,
+    "sweep_s": 1.0,
+    "orphans_s": 1.0,
+}
 # How often the fake engine misbehaves, and how long a stage of it takes.
 MISCHIEF = {"seconds": [0.0, 0.5], "fail": 0.02, "hang": 0.005, "die": 0.01}
 
