@@ -7,14 +7,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, get_args, get_origin, get_type_hints
 
 from fastapi import APIRouter
-from redis.exceptions import RedisError
 
 from api import schemas
-from api.deps import App, Reading, State, needs
+from api.deps import App, Reading, needs
 from api.problems import RESPONSES
-from api.queue import CPU_QUEUE, GPU_QUEUE, broker_client
-from api.services import jobs, routing, system
-from engine.errors import CapacityError
+from api.services import jobs, system
 from engine.options import PRESETS, RunOptions
 
 router = APIRouter(responses=RESPONSES)
@@ -89,45 +86,3 @@ def installed_version() -> str:
         return version("splatworks")
     except PackageNotFoundError:
         return "0+source"
-
-
-@router.get("/healthz", tags=["system"], operation_id="get_health")
-def get_health() -> schemas.Health:
-    """Answer that the process lives."""
-    return schemas.Health(status="ok")
-
-
-@router.get("/readyz", tags=["system"], operation_id="get_readiness")
-def get_readiness(app: App, session: Reading) -> schemas.Health:
-    """Answer 200 when jobs can run: database, broker, dispatcher, worker and disk are there; else 503 that says what is missing."""
-    seen = system.processes(session)
-    n_gpu_workers = sum(routing.listens(row, GPU_QUEUE) for row in seen)
-    checks = {
-        "database": "ok",
-        "broker": broker_state(app),
-        "dispatcher": "ok" if any(row.kind == "dispatcher" for row in seen) else "no dispatcher has been seen for 30 s",
-        "worker": "ok" if any(routing.listens(row, CPU_QUEUE) for row in seen) else "no worker for the cpu queue has been seen for 30 s",
-        "disk": disk_state(app),
-    }
-    missing = [f"{name}: {state}" for name, state in checks.items() if state != "ok"]
-    if missing:
-        raise CapacityError("capacity.not_ready", "Not ready", "; ".join(missing), "Jobs are accepted and run later.", {"checks": checks})
-    return schemas.Health(status="ok", checks={**checks, "gpu_workers": str(n_gpu_workers)})
-
-
-def broker_state(app: State) -> str:
-    """Return ``ok`` when the broker answers within a second."""
-    if not app.settings.broker_url:
-        return "no broker is set"
-    try:
-        with broker_client(app.settings) as client:
-            client.ping()
-    except (RedisError, OSError) as error:
-        return f"the broker does not answer: {error}"
-    return "ok"
-
-
-def disk_state(app: State) -> str:
-    """Return ``ok`` when uploads have room."""
-    free = shutil.disk_usage(app.settings.data_dir).free
-    return "ok" if free >= app.settings.min_free_bytes else f"{free >> 20} MiB are free"

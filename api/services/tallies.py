@@ -1,5 +1,7 @@
 """Counts over all processes and restarts, kept in the database, shown by ``/metrics``."""
 
+import math
+
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
@@ -23,10 +25,15 @@ def add(session: Session, name: str, amount: float = 1.0, **labels: str) -> None
 
 def observe(session: Session, name: str, seconds: float, **labels: str) -> None:
     """Count a duration: ``_sum`` and ``_count`` over all, ``_bucket`` in its own class only (the reader adds up)."""
-    bound = next((f"{bound:g}" for bound in SECONDS if seconds <= bound), "+Inf")
+    bound = word_of(next((bound for bound in SECONDS if seconds <= bound), math.inf))
     add(session, f"{name}_sum", seconds, **labels)
-    add(session, f"{name}_count", **labels)
-    add(session, f"{name}_bucket", le=bound, **labels)
+    add(session, f"{name}_count", 1.0, **labels)
+    add(session, f"{name}_bucket", 1.0, le=bound, **labels)
+
+
+def word_of(bound: float) -> str:
+    """Return how the upper bound of a class is written."""
+    return f"{bound:g}"
 
 
 def write(session: Session) -> None:

@@ -27,7 +27,7 @@ def test_a_duration_falls_into_one_class_and_into_sum_and_count(db):
             tallies.observe(session, "stage_seconds", seconds, stage="train")
     with db.reading() as session:
         found = tallies.read(session)
-    assert found["stage_seconds_bucket"] == {'le="1",stage="train"': 2, 'le="5",stage="train"': 1, 'le="+Inf",stage="train"': 1}
+    assert found["stage_seconds_bucket"] == {'le="1",stage="train"': 2, 'le="5",stage="train"': 1, 'le="inf",stage="train"': 1}
     assert found["stage_seconds_count"] == {'stage="train"': 4}
     assert found["stage_seconds_sum"] == {'stage="train"': 10**6 + 2.6}
 
