@@ -17,6 +17,7 @@ from engine.errors import CapacityError, InternalError, SplatError
 
 TRIES = 5
 FIRST_WAIT_S = 0.5
+LONGEST_WAIT_S = 60.0
 BATCH_PHOTOS = 8
 BATCH_BYTES = 48_000_000
 
@@ -35,12 +36,13 @@ class ServerEvent:
 class Client:
     """One server. Every method raises the ``SplatError`` that the server's problem describes; lost connections are tried again."""
 
-    def __init__(self, url: str, timeout_s: float = 60.0) -> None:
+    def __init__(self, url: str, timeout_s: float = 60.0, key: str = "") -> None:
         self.url = url.rstrip("/")
         # A proxy is asked only when the server is not on this machine: httpx reads NO_PROXY, but few set it for 127.0.0.1.
         local = httpx.URL(self.url).host in {"127.0.0.1", "localhost", "::1"}
         self._has_answered = False
-        self._http = httpx.Client(base_url=self.url, timeout=timeout_s, trust_env=not local)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=self.url, timeout=timeout_s, trust_env=not local, headers=headers)
 
     def __enter__(self) -> Self:
         return self
@@ -129,9 +131,10 @@ class Client:
                 return _checked(self._send(send))
             except SplatError as error:
                 # A server that never answered is not there: no use in knocking for seconds.
-                if attempt == TRIES or not error.retryable or not self._has_answered:
+                told_s = error.data.get("retry_after_s") or 0.0
+                if attempt == TRIES or not error.retryable or not self._has_answered or told_s > LONGEST_WAIT_S:
                     raise
-                time.sleep(FIRST_WAIT_S * 2 ** (attempt - 1))
+                time.sleep(max(FIRST_WAIT_S * 2 ** (attempt - 1), told_s))
         raise AssertionError("the loop returns or raises")
 
     def _send(self, send: Callable[[], httpx.Response]) -> httpx.Response:
@@ -193,9 +196,11 @@ def problem(response: httpx.Response) -> SplatError:
     kind = CapacityError if retryable else RequestError
     title = body.get("title") or f"HTTP {response.status_code}"
     detail = body.get("detail") or f"{response.request.method} {response.request.url} was answered with {response.status_code}"
-    return kind(
-        body.get("code") or f"http.{response.status_code}", title, detail, body.get("hint") or "", {"errors": body.get("errors") or []}
-    )
+    data: dict[str, Any] = {"errors": body.get("errors") or []}
+    # Where the server only says "busy", our own patience is the better guess; a used-up share says when it is there again.
+    if response.status_code == httpx.codes.TOO_MANY_REQUESTS and (told := response.headers.get("retry-after", "")).isdecimal():
+        data["retry_after_s"] = float(told)
+    return kind(body.get("code") or f"http.{response.status_code}", title, detail, body.get("hint") or "", data)
 
 
 def _offline(url: str, error: Exception) -> CapacityError:

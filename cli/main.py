@@ -5,14 +5,17 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
+from api.services.keys import DEFAULT_SCOPES, SCOPES, NewKey
 from api.settings import Settings
 from cli import build as building
+from cli import keys as doors
 from cli import local, photos, show
 from cli.client import Client
 from engine.errors import InputError, SplatError
@@ -20,8 +23,12 @@ from engine.options import PRESETS
 
 app = typer.Typer(help="Photos in, 3D Gaussian splats out.", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
+keys = typer.Typer(help="Keys of people and programs that use the service from elsewhere.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+
 DataDir = Annotated[Path | None, typer.Option(help="Where the service keeps everything.", show_default="~/.splatworks")]
 Server = Annotated[str, typer.Option(envvar="SPLATWORKS_SERVER", help="URL of a service; without it the one on this machine.")]
+Key = Annotated[str, typer.Option("--key", envvar="SPLATWORKS_API_KEY", help="For a service that asks for a key; better set the variable.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 
 
@@ -49,12 +56,13 @@ def build(
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Override an option of the preset: train.steps=500. Repeatable.")
     ] = None,
     server: Server = "",
+    key: Key = "",
     data_dir: DataDir = None,
 ) -> None:
     """Make a splat from photos: upload, wait, download."""
     with _explained():
         request = building.Request(photos.collect(paths), output, preset, _options(overrides or []), photos.companions(paths))
-        with _server(server, data_dir) as client:
+        with _server(Where(server, key, data_dir)) as client:
             written = building.build(client, request)
         show.out.print(f"{written} ({written.stat().st_size:,} bytes)", markup=False)
 
@@ -74,24 +82,58 @@ def estimate(
 
 
 @app.command()
-def jobs(server: Server = "", data_dir: DataDir = None) -> None:
+def jobs(server: Server = "", key: Key = "", data_dir: DataDir = None) -> None:
     """List the latest jobs."""
-    with _explained(), _known_server(server, data_dir) as client:
+    with _explained(), _known_server(Where(server, key, data_dir)) as client:
         show.jobs(client.get("/v1/jobs", limit=50)["items"])
 
 
 @app.command()
-def status(job_id: JobId, server: Server = "", data_dir: DataDir = None) -> None:
+def status(job_id: JobId, server: Server = "", key: Key = "", data_dir: DataDir = None) -> None:
     """Show one job and its stages."""
-    with _explained(), _known_server(server, data_dir) as client:
+    with _explained(), _known_server(Where(server, key, data_dir)) as client:
         show.job(client.get(f"/v1/jobs/{job_id}"))
 
 
 @app.command()
-def cancel(job_id: JobId, server: Server = "", data_dir: DataDir = None) -> None:
+def cancel(job_id: JobId, server: Server = "", key: Key = "", data_dir: DataDir = None) -> None:
     """Stop a job."""
-    with _explained(), _known_server(server, data_dir) as client:
+    with _explained(), _known_server(Where(server, key, data_dir)) as client:
         show.job(client.post(f"/v1/jobs/{job_id}/cancel", {}))
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Option(help="Whose it is, or what it is for.")],
+    scopes: Annotated[str, typer.Option(help=f"Comma-separated, of {', '.join(SCOPES)}; admin holds all.")] = ",".join(DEFAULT_SCOPES),
+    expires: Annotated[str, typer.Option(help="90d, 12h, 2027-01-31 or never.")] = "never",
+    quota: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=NUMBER", help="jobs_per_day, active_jobs, storage_bytes (50GB), requests_per_minute. Repeatable."),
+    ] = None,
+    unless_any: Annotated[bool, typer.Option("--unless-any", help="Make none when there is one that holds.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Make a key and print it, this once: only its hash is kept."""
+    with _explained():
+        wanted = NewKey(name, tuple(each.strip() for each in scopes.split(",")), doors.quotas(quota or []), doors.lasts_s(expires))
+        if key := doors.create(_settings(data_dir=data_dir), wanted, unless_any=unless_any):
+            show.out.print(key, markup=False)
+
+
+@keys.command("list")
+def list_keys(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False, data_dir: DataDir = None) -> None:
+    """List all keys, newest first."""
+    with _explained():
+        listed = doors.listing(_settings(data_dir=data_dir))
+        doors.print_json(listed) if as_json else doors.show_all(listed)
+
+
+@keys.command("revoke")
+def revoke_key(key: Annotated[str, typer.Argument(metavar="ID|PREFIX", help="As `keys list` shows it.")], data_dir: DataDir = None) -> None:
+    """End a key and every browser's session opened with it, at once."""
+    with _explained():
+        show.out.print(f"sk_{doors.revoke(_settings(data_dir=data_dir), key)}… opens nothing any more", markup=False)
 
 
 @contextlib.contextmanager
@@ -130,21 +172,30 @@ def _options(overrides: list[str]) -> dict[str, Any]:
     return options
 
 
+@dataclass(frozen=True)
+class Where:
+    """The service that a command talks to: a URL, or the one on this machine; and the key to it."""
+
+    url: str
+    key: str
+    data_dir: Path | None
+
+
 @contextlib.contextmanager
-def _server(url: str, data_dir: Path | None) -> Iterator[Client]:
+def _server(where: Where) -> Iterator[Client]:
     """Yield the server named, or the one on this machine, started if need be."""
-    if url:
-        with Client(url) as client:
+    if where.url:
+        with Client(where.url, key=where.key) as client:
             yield client
         return
-    with local.running(_settings(data_dir=data_dir).data_dir) as found, Client(found) as client:
+    with local.running(_settings(data_dir=where.data_dir).data_dir) as found, Client(found, key=where.key) as client:
         yield client
 
 
 @contextlib.contextmanager
-def _known_server(url: str, data_dir: Path | None) -> Iterator[Client]:
+def _known_server(where: Where) -> Iterator[Client]:
     """Yield the server named, or the one that runs on this machine."""
-    with Client(url or local.find(_settings(data_dir=data_dir).data_dir)) as client:
+    with Client(where.url or local.find(_settings(data_dir=where.data_dir).data_dir), key=where.key) as client:
         yield client
 
 

@@ -14,7 +14,8 @@ from types import FrameType
 import httpx
 from sqlalchemy.exc import OperationalError
 
-from api.db import migrate
+from api.db import migrate, open_database
+from api.services.keys import check_guarded
 from api.settings import Settings
 from cli import address, broker, claims
 from cli.process import Child
@@ -75,6 +76,7 @@ def serve(settings: Settings) -> None:
                 broker_child.start(service.write_line)
                 broker.wait_until_answers(runtime / "broker.sock")
             _migrate(settings)
+            _check_key(settings)
             service.children = _children(service, broker_url)
             _watch(service, broker_child)
         finally:
@@ -107,6 +109,17 @@ def _migrate(settings: Settings) -> None:
     except OperationalError as error:
         detail = str(error.orig).strip()
         raise CapacityError("capacity.database", "No database", detail, "Is the server of SPLATWORKS_DATABASE_URL running?") from error
+
+
+def _check_key(settings: Settings) -> None:
+    """Raise ``InputError`` when other machines would reach the service and nobody has a key to it."""
+    if settings.keys_required:
+        db = open_database(settings)
+        try:
+            with db.reading() as session:
+                check_guarded(session, settings)
+        finally:
+            db.close()
 
 
 def _check_start(children: list[Child], give_up_at: float, missing: str) -> None:
