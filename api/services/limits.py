@@ -17,8 +17,11 @@ UNFINISHED = ("queued", "running", "cancelling")
 
 
 def check_jobs(session: Session, key_id: str | None) -> None:
-    """Raise ``TooManyRequests`` when a key's share of jobs is used up. The key's row stays locked until the transaction ends."""
-    quotas = _locked_quotas(session, key_id)
+    """Raise ``TooManyRequests`` when a key's share of jobs is used up; call it with the capture locked."""
+    quotas = _quotas(session, key_id)
+    if key_id is None or (quotas.active_jobs is None and quotas.jobs_per_day is None):
+        return
+    _lock(session, key_id)
     if quotas.active_jobs is not None:
         active = _count(session, Job.key_id == key_id, Job.state.in_(UNFINISHED), Job.deleted_at.is_(None))
         if active >= quotas.active_jobs:
@@ -27,7 +30,7 @@ def check_jobs(session: Session, key_id: str | None) -> None:
         _check_day(session, key_id, quotas.jobs_per_day)
 
 
-def _check_day(session: Session, key_id: str | None, allowed: int) -> None:
+def _check_day(session: Session, key_id: str, allowed: int) -> None:
     moment = now(session)
     # Deleting a job does not give its place back.
     started = _count(session, Job.key_id == key_id, Job.created_at > moment - DAY)
@@ -41,10 +44,11 @@ def _check_day(session: Session, key_id: str | None, allowed: int) -> None:
 
 
 def check_storage(session: Session, key_id: str | None, more_bytes: int) -> None:
-    """Raise ``TooLarge`` when so many more bytes would exceed a key's storage. The key's row stays locked until the transaction ends."""
-    allowed = _locked_quotas(session, key_id).storage_bytes
-    if key_id is None or allowed is None:
+    """Raise ``TooLarge`` when so many more bytes would exceed the storage of a capture's key; call it with the capture locked."""
+    allowed = _quotas(session, key_id).storage_bytes
+    if key_id is None or allowed is None or more_bytes <= 0:
         return
+    _lock(session, key_id)
     used = used_bytes(session, key_id)
     if used + more_bytes > allowed:
         raise TooLarge(
@@ -57,22 +61,26 @@ def check_storage(session: Session, key_id: str | None, more_bytes: int) -> None
 
 
 def used_bytes(session: Session, key_id: str) -> int:
-    """Return the bytes that a key's photos, open uploads (their whole length) and assets take."""
+    """Return the bytes that the photos and open uploads (their whole length) of a key's captures and the assets of its jobs take."""
     photos = select(func.sum(Photo.size_bytes)).join(Capture, Capture.id == Photo.capture_id)
+    uploads = select(func.sum(Upload.length)).join(Capture, Capture.id == Upload.capture_id)
     assets = select(func.sum(Asset.size_bytes)).join(Job, Job.id == Asset.job_id)
     sums = (
         photos.where(Capture.key_id == key_id, Capture.deleted_at.is_(None), Photo.state != "rejected"),
-        select(func.sum(Upload.length)).where(Upload.key_id == key_id, Upload.state == "open"),
+        uploads.where(Capture.key_id == key_id, Upload.state == "open"),
         assets.where(Job.key_id == key_id, Job.deleted_at.is_(None)),
     )
     return sum(int(session.scalar(each) or 0) for each in sums)
 
 
-def _locked_quotas(session: Session, key_id: str | None) -> Quotas:
-    if key_id is None:
-        return Quotas()
-    row = session.get(ApiKey, key_id, with_for_update=True)
+def _quotas(session: Session, key_id: str | None) -> Quotas:
+    row = session.get(ApiKey, key_id) if key_id is not None else None
     return keys.quotas_of(row) if row is not None else Quotas()
+
+
+def _lock(session: Session, key_id: str) -> None:
+    """Let other transactions that ask for this key's share wait for the end of this one (SQLite has one writer anyway)."""
+    session.execute(select(ApiKey.id).where(ApiKey.id == key_id).with_for_update())
 
 
 def _count(session: Session, *conditions: ColumnElement[bool]) -> int:
