@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from api.settings import Settings
 from engine.errors import InputError
 
+Attributes = Mapping[str, str | int | float]
 # https://www.w3.org/TR/trace-context/: version, trace id, parent id, flags; version ff and ids of zeros are invalid.
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -31,7 +32,7 @@ class Span:
     def name(self, name: str) -> None:
         """Give another name, known only now."""
 
-    def tell(self, attributes: Mapping[str, str | int | float]) -> None:
+    def tell(self, attributes: Attributes) -> None:
         """Add what is known now."""
 
     def fail(self, words: str) -> None:
@@ -42,7 +43,7 @@ class Tracer(Protocol):
     """Makes spans."""
 
     def span(
-        self, name: str, parent: str | None, kind: str = "internal", **attributes: str | int
+        self, name: str, parent: str | None, kind: str = "internal", attributes: Attributes | None = None
     ) -> contextlib.AbstractContextManager[Span]:
         """Return a block whose time is a span; it continues ``parent``, a traceparent, when that is one."""
 
@@ -54,7 +55,7 @@ class NoTracer:
     """Records nothing."""
 
     @contextlib.contextmanager
-    def span(self, name: str, parent: str | None, kind: str = "internal", **attributes: str | int) -> Iterator[Span]:
+    def span(self, name: str, parent: str | None, kind: str = "internal", attributes: Attributes | None = None) -> Iterator[Span]:
         """Pass the trace on."""
         del name, kind, attributes
         yield Span(checked(parent))
@@ -75,7 +76,7 @@ class RecordedSpan(Span):
         """Give another name, known only now."""
         self._span.update_name(name)
 
-    def tell(self, attributes: Mapping[str, str | int | float]) -> None:
+    def tell(self, attributes: Attributes) -> None:
         """Add what is known now."""
         self._span.set_attributes(attributes)
 
@@ -94,13 +95,13 @@ class OtelTracer:
         self._propagator = import_module("opentelemetry.trace.propagation.tracecontext").TraceContextTextMapPropagator()
 
     @contextlib.contextmanager
-    def span(self, name: str, parent: str | None, kind: str = "internal", **attributes: str | int) -> Iterator[Span]:
+    def span(self, name: str, parent: str | None, kind: str = "internal", attributes: Attributes | None = None) -> Iterator[Span]:
         """Record the block."""
         carried = self._propagator.extract({"traceparent": checked(parent) or ""})
         kinds = self._trace.SpanKind
         kind = kinds.SERVER if kind == "server" else kinds.INTERNAL
         # Not made current: request and stage are passed by hand, and a stream's block may end in another context.
-        span = self._tracer.start_span(name, context=carried, kind=kind, attributes=attributes)
+        span = self._tracer.start_span(name, context=carried, kind=kind, attributes=dict(attributes or {}))
         try:
             yield RecordedSpan(span)
         finally:

@@ -9,6 +9,7 @@ from functools import cache
 from celery import signals
 from sqlalchemy.exc import SQLAlchemyError
 
+from api import logs
 from api.db import open_database
 from api.models import new_id
 from api.queue import celery_app
@@ -25,6 +26,12 @@ settings = Settings()
 app = celery_app(settings)
 # Made before the pool forks, so that the main process can tell its children to stop.
 stop_flag = StopFlag()
+
+
+@signals.setup_logging.connect
+def _set_up_logs(**_: object) -> None:
+    """Write lines of log as the settings say; that somebody listens here keeps Celery from doing it its own way."""
+    logs.configure(settings)
 
 
 @signals.celeryd_after_setup.connect

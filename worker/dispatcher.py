@@ -6,7 +6,6 @@ Any number may run.
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -18,12 +17,13 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from api import logs
 from api.db import Database, now, open_database
 from api.errors import StorageAway
 from api.models import Job, new_id
 from api.queue import n_messages, publisher, send
 from api.services import leases, routing, system
-from api.services.jobs import in_turn
+from api.services.standing import in_turn
 from api.settings import Settings
 from api.storage import Storage, open_storage
 from engine.errors import InternalError
@@ -151,11 +151,12 @@ def due(session: Session, settings: Settings) -> list[tuple[str, str]]:
 
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    settings = Settings()
+    logs.configure(settings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    dispatcher = open_dispatcher(Settings())
+    dispatcher = open_dispatcher(settings)
     try:
         run(dispatcher, stop)
     finally:

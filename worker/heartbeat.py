@@ -1,5 +1,6 @@
 """Keeps a lease alive from a thread, and brings back whether the job should stop."""
 
+import contextvars
 import logging
 import threading
 import time
@@ -22,7 +23,7 @@ class Heartbeat:
     def __init__(self, db: Database, settings: Settings, claim: Claim) -> None:
         self._db, self._settings, self._claim = db, settings, claim
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
+        self._thread = threading.Thread(target=contextvars.copy_context().run, args=(self._beat_on,), name="heartbeat", daemon=True)
         self.is_cancelled = False
         self.is_lost = False
 

@@ -1,11 +1,12 @@
 """What a worker's process opens once: settings, database, storage, and the flag that says it should end."""
 
 import mmap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from api.db import Database, open_database
 from api.settings import Settings
 from api.storage import Storage, open_storage
+from api.tracing import NoTracer, Tracer, open_tracer
 
 
 class StopFlag:
@@ -31,8 +32,9 @@ class Runtime:
     db: Database
     storage: Storage
     stop: StopFlag
+    tracer: Tracer = field(default_factory=NoTracer)
 
 
 def open_runtime(settings: Settings, stop: StopFlag) -> Runtime:
     """Open database and storage; do so after the fork, connections do not survive it."""
-    return Runtime(settings, open_database(settings), open_storage(settings), stop)
+    return Runtime(settings, open_database(settings), open_storage(settings), stop, open_tracer(settings, "worker"))

@@ -2,6 +2,8 @@
 
 import threading
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from api.services import tallies
 
 
@@ -42,7 +44,7 @@ def test_writers_that_add_to_the_same_counts_in_other_orders_do_not_lock_each_ot
                     for name in names:
                         tallies.add(session, name)
                         session.flush()
-        except Exception as error:
+        except SQLAlchemyError as error:
             failures.append(error)
 
     names = ["a_total", "b_total", "c_total"]
