@@ -50,6 +50,7 @@ class FormWriter:
         self._hash = hashlib.sha256()
         self._text = bytearray()
         self._unwatched = 0
+        self._n_parts = self._n_fields = 0
         self.parser = MultipartParser(
             boundary,
             {
@@ -96,9 +97,14 @@ class FormWriter:
         self._name = options.get(b"name", b"").decode(errors="replace")
         self._file_name = file_name(self._disposition, options)
         self._size, self._text = 0, bytearray()
+        self._n_parts += 1
         if self._file_name is None:
+            self._n_fields += 1
+            if self._n_fields > MAX_FIELDS:
+                raise TooLarge("input.too_many_fields", "Too many fields", f"the form has more than {MAX_FIELDS} fields that are no files")
             return
-        intake.check_count(self.settings, len(self.form.files) + 1)
+        # Parts that come to nothing count too: no end of them would be work without end.
+        intake.check_count(self.settings, self._n_parts - self._n_fields)
         self._hash = hashlib.sha256()
         self._path = self.settings.incoming / f"{new_id()}.part"
         self._out = self._path.open("wb")
@@ -107,7 +113,7 @@ class FormWriter:
         self._size += end - start
         if self._out is None:
             self._text += data[start:end]
-            if self._size > MAX_FIELD_BYTES or len(self.form.fields) >= MAX_FIELDS:
+            if self._size > MAX_FIELD_BYTES:
                 raise TooLarge(
                     "input.field_too_large", "Field too large", f"the field {self._name[:100]!r} is larger than {MAX_FIELD_BYTES} bytes"
                 )

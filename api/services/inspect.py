@@ -2,7 +2,7 @@
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -10,6 +10,9 @@ from typing import BinaryIO
 from engine.errors import InputError
 
 READ_LIMIT_BYTES = 32 << 20
+# Steps through one header: marker bytes of a JPEG, boxes of a HEIF file. Real ones take some hundred; a file that takes millions is an
+# attack on the api, whose other requests would wait meanwhile.
+MAX_STEPS = 10_000
 SOF_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
@@ -115,14 +118,7 @@ def take(stream: BinaryIO, n_bytes: int) -> bytes:
 def measure_jpeg(stream: BinaryIO) -> tuple[int, int]:
     """Return the size in the first frame header (ITU T.81 B.2.2)."""
     stream.seek(2)
-    while stream.tell() < READ_LIMIT_BYTES:
-        if take(stream, 1) != b"\xff":
-            raise NotReadableError("a marker is missing")
-        marker = take(stream, 1)[0]
-        while marker == 0xFF:
-            marker = take(stream, 1)[0]
-        if marker == 0x01 or 0xD0 <= marker <= 0xD7:
-            continue
+    for marker in markers(stream):
         if marker in (0xD9, 0xDA):
             raise NotReadableError("no frame header before the pixels")
         (length,) = struct.unpack(">H", take(stream, 2))
@@ -133,6 +129,20 @@ def measure_jpeg(stream: BinaryIO) -> tuple[int, int]:
             raise NotReadableError("a segment is shorter than its length")
         stream.seek(length - 2, 1)
     raise NotReadableError("no frame header")
+
+
+def markers(stream: BinaryIO) -> Iterator[int]:
+    """Yield the markers of segments, each with the stream behind it; whoever takes one moves the stream over its segment."""
+    for _ in range(MAX_STEPS):
+        if stream.tell() >= READ_LIMIT_BYTES:
+            return
+        if take(stream, 1) != b"\xff":
+            raise NotReadableError("a marker is missing")
+        marker = take(stream, 1)[0]
+        if marker == 0xFF:  # a fill byte: what follows may be a marker
+            stream.seek(-1, 1)
+        elif marker != 0x01 and not 0xD0 <= marker <= 0xD7:
+            yield marker
 
 
 def measure_png(stream: BinaryIO) -> tuple[int, int]:
@@ -194,10 +204,12 @@ def measure_heif(stream: BinaryIO) -> tuple[int, int]:
     return width, height
 
 
-def boxes(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Return the boxes of an ISO base media file, up to the first that is cut."""
-    found, at = [], 0
-    while at + 8 <= len(data):
+def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the boxes of an ISO base media file, up to the first that is cut."""
+    at = 0
+    for _ in range(MAX_STEPS):
+        if at + 8 > len(data):
+            return
         size, kind = struct.unpack(">I4s", data[at : at + 8])
         start = at + 8
         if size == 1 and at + 16 <= len(data):
@@ -205,10 +217,9 @@ def boxes(data: bytes) -> list[tuple[bytes, bytes]]:
             start = at + 16
         end = len(data) if size == 0 else at + size
         if end < start or end > len(data):
-            break
-        found.append((kind, data[start:end]))
+            return
+        yield kind, data[start:end]
         at = end
-    return found
 
 
 # What may come with photos, by the path that a client gives it: the engine looks for these names (engine.workspace).
