@@ -36,7 +36,7 @@ def create_share(
 ) -> schemas.ShareWithLink:
     """Make a link by which anybody may see a finished splat, without a key, until it expires. It is shown once."""
     wanted = body or schemas.NewShare()
-    lasts = timedelta(seconds=wanted.lasts_s) if wanted.lasts_s is not None else timedelta(days=app.settings.share_days)
+    lasts = timedelta(seconds=wanted.expires_in_s) if wanted.expires_in_s is not None else timedelta(days=app.settings.share_days)
     row, token = shares.create(session, job, lasts, who.key_id)
     base = (app.settings.public_url or str(request.base_url)).rstrip("/")
     return schemas.ShareWithLink(**views.share(row).model_dump(), url=f"{base}/s/{token}", token=token)

@@ -1,4 +1,4 @@
-/** The page /jobs/{id}/view: one scene, full window. */
+/** The pages /jobs/{id}/view and /s/{token}: one scene, full window. */
 
 import { defaultSettings, type ExperienceSettings } from "@playcanvas/supersplat-viewer/settings";
 import { createViewer } from "@playcanvas/supersplat-viewer/viewer";
@@ -13,10 +13,18 @@ import "./style.css";
 const WAIT_FOR_PICTURE_MS = 60_000;
 const ROOM_FOR_HELP_PX = 1200;
 
-function jobIdOfPage(): string {
+/** Where the scene's files are; `job` is null behind a shared link, which opens nothing but them. */
+interface Scene {
+  assets: string;
+  job: string | null;
+}
+
+function sceneOfPage(): Scene {
+  const shared = /^\/s\/([^/]+)\/?$/.exec(location.pathname);
+  if (shared?.[1]) return { assets: `/s/${shared[1]}/assets`, job: null };
   const match = /^\/jobs\/([^/]+)\/view/.exec(location.pathname);
   if (!match?.[1]) throw new Problem("No job", `${location.pathname} names no job.`, "Open a scene from the list of jobs.");
-  return match[1];
+  return { assets: `/v1/jobs/${match[1]}/assets`, job: match[1] };
 }
 
 async function finishedJob(id: string): Promise<Job> {
@@ -39,9 +47,8 @@ async function settingsOf(assets: string): Promise<ExperienceSettings> {
   return settings;
 }
 
-async function open(id: string): Promise<void> {
-  await finishedJob(id);
-  const assets = `/v1/jobs/${id}/assets`;
+async function open({ assets, job }: Scene): Promise<void> {
+  if (job !== null) await finishedJob(job);
   const contents = await fetch(`${assets}/scene.sog`);
   if (!contents.ok) throw toProblem(contents.status, await contents.text());
   const settings = await settingsOf(assets);
@@ -85,9 +92,10 @@ async function run(): Promise<void> {
   const message = byId("message");
   keepHelpOutOfTheWay();
   try {
-    const id = jobIdOfPage();
-    await open(id);
-    byId("bar").append(make("a", { href: `/v1/jobs/${id}/assets/scene.sog`, download: "scene.sog", textContent: "Download .sog" }));
+    const scene = sceneOfPage();
+    if (scene.job === null) byId("bar").replaceChildren(); // the list of jobs is not for guests
+    await open(scene);
+    byId("bar").append(make("a", { href: `${scene.assets}/scene.sog`, download: "scene.sog", textContent: "Download .sog" }));
     message.remove();
     document.body.dataset["state"] = "loaded";
   } catch (thrown) {
