@@ -15,12 +15,13 @@ from api.deps import State
 from api.metrics import Requests
 from api.middleware import Surround
 from api.observed import Observed
-from api.routes import assets, captures, events, health, jobs, keys, shares, system, viewer, webhooks
+from api.routes import assets, captures, events, health, jobs, keys, shares, system, uploads, viewer, webhooks
 from api.schemas import NewJob
 from api.services.keys import check_guarded
 from api.settings import Settings
 from api.storage import open_storage
 from api.tracing import open_tracer
+from api.tus import Tus
 
 DESCRIPTION = "Photos in, 3D Gaussian splats out. Every answer of 400 and above is an RFC 9457 problem with a code and a hint."
 API_VERSION = "1"
@@ -55,9 +56,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     app.state.requests = requests
     app.add_middleware(Surround, settings=chosen)
+    app.add_middleware(Tus)
     app.add_middleware(Observed, requests=requests, tracer=tracer)  # added last: outermost
     for router in (
         captures.router,
+        uploads.router,
         jobs.router,
         keys.router,
         events.router,

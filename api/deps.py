@@ -115,6 +115,12 @@ def job_id(job: Annotated[str, Path(alias="job_id", description="id of a job")])
     return _checked_id("job", job)
 
 
+def upload_id(upload: Annotated[str, Path(alias="upload_id", description="id of an upload")]) -> str:
+    """Return the upload's id from the path; what cannot be one does not exist."""
+    return _checked_id("upload", upload)
+
+
+UploadId = Annotated[str, Depends(upload_id)]
 CaptureId = Annotated[str, Depends(capture_id)]
 JobId = Annotated[str, Depends(job_id)]
 Limit = Annotated[int, Query(ge=1, le=200, description="how many to return")]

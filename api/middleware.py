@@ -1,5 +1,7 @@
 """What surrounds every request: an id, refusal of foreign web pages and of oversized bodies, safe headers. Plain ASGI, no buffering."""
 
+import re
+
 from sqlalchemy.exc import OperationalError
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -8,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid6 import uuid7
 
-from api import problems
+from api import problems, tus
 from api.deps import PRINCIPAL
 from api.door import RATE, SAFE_METHODS, Door
 from api.errors import Forbidden
@@ -25,6 +27,7 @@ HEADERS = {
     "X-Permitted-Cross-Domain-Policies": "none",
 }
 YEAR_S = 31_536_000
+FORMS = re.compile(r"/v1/(?:jobs|captures/[^/]+/photos)")
 
 
 class Surround:
@@ -52,7 +55,7 @@ class Surround:
         if refusal is not None:
             await refusal(scope, receive, send_safely)
             return
-        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        if not is_upload(scope["path"], request.headers.get("content-type", "").lower()):
             receive = limited(receive, self.settings.max_json_bytes)
         await self.app(scope, receive, send_safely)
         await self.door.note_use(request, scope[PRINCIPAL])
@@ -100,6 +103,13 @@ def add_headers(scope: Scope, headers: MutableHeaders) -> None:
     if (rate := scope.get(RATE)) is not None:
         for name, value in rate.headers().items():
             headers.setdefault(name, value)
+
+
+def is_upload(path: str, kind: str) -> bool:
+    """Tell whether a body is read by what writes it to the disk as it comes; every other is held in memory, and limited."""
+    if kind.startswith("multipart/form-data"):
+        return FORMS.fullmatch(path) is not None
+    return kind.startswith(tus.BODY_TYPE) and tus.PATH.fullmatch(path) is not None
 
 
 def without_port(host: str) -> str:

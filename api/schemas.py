@@ -18,6 +18,10 @@ WebhookSecret = Annotated[str, Field(max_length=200, description="whsec_ and bas
 StageState = Literal["pending", "running", "done", "skipped", "failed"]
 
 
+Priority = Annotated[int, Field(ge=-10, le=10, description="the higher are taken first, among equals the oldest")]
+TtlHours = Annotated[float, Field(gt=0, le=87_600, description="the job is deleted so many hours after its end")]
+
+
 class Request(BaseModel):
     """Root of request bodies: an unknown member is a mistake."""
 
@@ -38,7 +42,14 @@ class JobWebhook(Request):
     types: list[WebhookType] = Field([], max_length=10)
 
 
-class NewJob(Request):
+class Keeping(Request):
+    """How urgent a job is, and how long it is kept."""
+
+    priority: Priority = 0
+    ttl_hours: TtlHours | None = None
+
+
+class NewJob(Keeping):
     """A job to start. ``options`` overrides the preset: ``{"train": {"steps": 500}, "seed": 1}``; see ``/v1/options``."""
 
     capture_id: Id
@@ -48,7 +59,7 @@ class NewJob(Request):
 
 
 class RetryJob(Request):
-    """A job to start again: the earlier one's options with these overrides, from this stage on where its files are still there."""
+    """A job to start again: the earlier one's options with these overrides. What it finished is taken over, up to ``from_stage``."""
 
     from_stage: Text | None = None
     options: dict[str, Any] = {}
@@ -101,6 +112,58 @@ class Uploaded(BaseModel):
     photos: list[UploadedPhoto]
 
 
+class NewUpload(Request):
+    """A file to come, by tus or, where files lie in an object store, in parts. ``sha256`` is checked when all of it is there."""
+
+    capture_id: Id | None = None
+    name: Text = ""
+    size_bytes: int = Field(ge=0, lt=1 << 62)
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    mode: Literal["tus", "parts"] = "tus"
+
+
+class SentPart(Request):
+    """A part that a client has sent, and the etag that the object store answered."""
+
+    number: int = Field(ge=1, le=1000)
+    etag: Annotated[str, Field(max_length=200)]
+
+
+class CompleteUpload(Request):
+    """The parts of an upload as they were sent; those that are not named are taken as they lie there."""
+
+    parts: Annotated[list[SentPart], Field(max_length=1000)] = []
+
+
+class PartOut(BaseModel):
+    """A part of an upload: PUT so many bytes to ``url``; it holds as long as the upload is open, ask again for a fresh one."""
+
+    number: int
+    size_bytes: int
+    has_arrived: bool
+    etag: str | None
+    url: str
+
+
+class UploadOut(BaseModel):
+    """A file on its way: ``offset`` of its ``size_bytes`` are safe. When it is done it is a photo; when refused, ``error`` says why."""
+
+    id: str
+    capture_id: str
+    name: str
+    state: Literal["open", "done", "refused"]
+    size_bytes: int
+    offset: int
+    photo: PhotoOut | None
+    is_duplicate: bool
+    error: ErrorOut | None
+    parts: list[PartOut] | None
+    created_at: datetime
+    expires_at: datetime
+    finished_at: datetime | None
+    links: dict[str, str]
+
+
 class CaptureOut(BaseModel):
     """A capture in short."""
 
@@ -134,10 +197,23 @@ class StageOut(BaseModel):
     finished_at: datetime | None
 
 
+class EtaOut(BaseModel):
+    """Seconds to the end: half of jobs like this one take less than ``p50_s``, nine tenths less than ``p90_s``.
+
+    ``basis``: ``progress`` of a running job beside what its stages usually take here, ``queue`` with the jobs that wait before it.
+    """
+
+    p50_s: float
+    p90_s: float
+    basis: Literal["progress", "queue"]
+
+
 class JobOut(BaseModel):
     """A job. ``result`` holds registered, photos, psnr_db, ssim, gaussians, devices (stage to what it ran on) once it has succeeded.
 
-    ``queue`` is cpu or gpu: the workers that run its stage, or may take it.
+    In ``result`` too: ``left_out``, each file that the splat was made without, with the reason.
+    ``queue`` is cpu or gpu: the workers that run its stage, or may take it. ``waits_for`` says what a queued job lacks (``disk``).
+    ``eta`` is null until stages like its own have been timed here. From ``expires_at`` on the ended job is deleted.
     """
 
     id: str
@@ -152,6 +228,9 @@ class JobOut(BaseModel):
     progress: float
     stages: list[StageOut]
     queue_position: int | None
+    eta: EtaOut | None
+    priority: int
+    waits_for: str | None
     error_attempts: int
     lost_leases: int
     error: ErrorOut | None
@@ -160,6 +239,7 @@ class JobOut(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     cancel_requested_at: datetime | None
+    expires_at: datetime | None
     links: dict[str, str]
 
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from sqlalchemy.orm import Session
 
 from api import schemas
-from api.models import ApiKey, Asset, Capture, Job, JobEvent, JobStage, Photo, Share, WebhookDelivery, WebhookEndpoint
-from api.services import captures, jobs, keys, webhooks
+from api.models import ApiKey, Asset, Capture, Job, JobEvent, JobStage, Photo, Share, Upload, WebhookDelivery, WebhookEndpoint
+from api.services import captures, eta, keys, standing, webhooks
 from api.services.photos import Added
 
 
@@ -34,6 +34,19 @@ def uploaded(capture_id: str, added: list[Added]) -> schemas.Uploaded:
     )
 
 
+def upload(session: Session, row: Upload) -> schemas.UploadOut:
+    """Return an upload's answer, with the photo it became."""
+    own = ("id", "capture_id", "name", "state", "offset", "is_duplicate", "error", "created_at", "expires_at", "finished_at")
+    became = session.get(Photo, row.photo_id) if row.photo_id else None
+    values = {
+        "size_bytes": row.length,
+        "photo": photo(became) if became else None,
+        "parts": None,
+        "links": {"self": f"/v1/uploads/{row.id}", "capture": f"/v1/captures/{row.capture_id}"},
+    }
+    return schemas.UploadOut.model_validate({**values, **{name: getattr(row, name) for name in own}})
+
+
 def captures_out(session: Session, rows: list[Capture]) -> list[schemas.CaptureOut]:
     """Return captures in short, with counts of their photos."""
     counts = captures.counts(session, [row.id for row in rows])
@@ -58,7 +71,7 @@ def capture_links(capture_id: str) -> dict[str, str]:
 def job_links(job_id: str) -> dict[str, str]:
     """Return where a job's parts are."""
     base = f"/v1/jobs/{job_id}"
-    parts = {part: f"{base}/{part}" for part in ("events", "logs", "assets", "cancel", "retry")}
+    parts = {part: f"{base}/{part}" for part in ("events", "logs", "assets", "preview", "cancel", "retry")}
     return {"self": base, "view": f"/jobs/{job_id}/view", **parts}
 
 
@@ -69,20 +82,27 @@ def stage(row: JobStage) -> schemas.StageOut:
 
 def jobs_out(session: Session, rows: list[Job]) -> list[schemas.JobOut]:
     """Return jobs with their stages."""
-    stages = jobs.stages_of(session, [row.id for row in rows])
-    own = set(schemas.JobOut.model_fields) - {"stages", "progress", "queue_position", "links"}
+    stages = standing.stages_of(session, [row.id for row in rows])
+    own = set(schemas.JobOut.model_fields) - {"stages", "progress", "queue_position", "eta", "links"}
+    forecast = eta.Forecast(session)
     return [
         schemas.JobOut.model_validate(
             {
                 **{name: getattr(row, name) for name in own},
                 "stages": [stage(each).model_dump() for each in stages[row.id]],
-                "progress": jobs.progress_of(stages[row.id]),
-                "queue_position": jobs.queue_position(session, row),
+                "progress": standing.progress_of(stages[row.id]),
+                "queue_position": standing.queue_position(session, row),
+                "eta": eta_out(forecast.of(row, stages[row.id])),
                 "links": job_links(row.id),
             }
         )
         for row in rows
     ]
+
+
+def eta_out(found: eta.Eta | None) -> dict[str, object] | None:
+    """Return a forecast's answer."""
+    return asdict(found) if found is not None else None
 
 
 def job(session: Session, row: Job) -> schemas.JobOut:

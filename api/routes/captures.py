@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from api import schemas, views
-from api.deps import App, CaptureId, Cursor, IdempotencyKey, Limit, Reading, State, Writing, needs
+from api.deps import App, CaptureId, Cursor, IdempotencyKey, Limit, Reading, State, Who, Writing, needs
 from api.multipart import Form, received_form
 from api.problems import RESPONSES
 from api.services import captures, idempotency, intake, keeping, photos, tallies
@@ -29,13 +29,13 @@ FORM_BODY = {
 
 @router.post("", status_code=201, dependencies=[needs("captures:write")], operation_id="create_capture")
 def create_capture(
-    session: Writing, response: Response, body: schemas.NewCapture | None = None, key: IdempotencyKey = None
+    session: Writing, response: Response, who: Who, body: schemas.NewCapture | None = None, key: IdempotencyKey = None
 ) -> schemas.CaptureDetail:
     """Make an empty capture."""
     wanted = body or schemas.NewCapture()
     route, body_hash = "POST /v1/captures", hash_json(wanted.model_dump())
     known = idempotency.find(session, key, route, body_hash) if key else None
-    capture = captures.get(session, known) if known else captures.create(session, wanted.name)
+    capture = captures.get(session, known) if known else captures.create(session, wanted.name, key_id=who.key_id)
     if key and not known:
         idempotency.remember(session, key, route, body_hash, capture.id)
     response.headers["Location"] = f"/v1/captures/{capture.id}"

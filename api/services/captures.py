@@ -16,9 +16,9 @@ ACTIVE = ("queued", "running", "cancelling")
 MAX_NAME_CHARS = 200
 
 
-def create(session: Session, name: str, capture_id: str | None = None) -> Capture:
-    """Make an empty capture."""
-    capture = Capture(id=capture_id or new_id(), name=checked_name(name), created_at=now(session))
+def create(session: Session, name: str, capture_id: str | None = None, key_id: str | None = None) -> Capture:
+    """Make an empty capture; what comes into it counts for the key."""
+    capture = Capture(id=capture_id or new_id(), name=checked_name(name), key_id=key_id, created_at=now(session))
     session.add(capture)
     session.flush()
     return capture

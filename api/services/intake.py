@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from api.errors import NoSpace, TooLarge
 from api.models import Photo, Upload
+from api.services import limits
 from api.settings import Settings
 from engine.errors import SplatError
 
@@ -20,18 +21,18 @@ OPEN = "open"
 
 @dataclass(frozen=True)
 class Load:
-    """What is to come into a capture: files and their bytes. ``upload_id`` names the open upload whose reservation this is."""
+    """What is to come into a capture: files, their bytes, and the key whose share they use."""
 
     n_files: int
     size_bytes: int
-    upload_id: str | None = None
+    key_id: str | None = None
 
 
 def check_capture(session: Session, settings: Settings, capture_id: str, load: Load) -> None:
-    """Raise ``TooLarge`` when a capture cannot hold so many more files or bytes; call it with the capture locked."""
+    """Raise ``TooLarge`` when a capture, or a key's share, cannot hold so much more; call it with the capture locked."""
     kept = func.sum(Photo.size_bytes).filter(Photo.state != "rejected")
     n_kept, kept_bytes = _sums(session, select(func.max(Photo.seq), kept).where(Photo.capture_id == capture_id))
-    waiting = and_(Upload.capture_id == capture_id, Upload.state == OPEN, Upload.id != (load.upload_id or ""))
+    waiting = and_(Upload.capture_id == capture_id, Upload.state == OPEN)
     n_open, open_bytes = _sums(session, select(func.count(), func.sum(Upload.length)).where(waiting))
     check_count(settings, n_kept + n_open + load.n_files)
     total = kept_bytes + open_bytes + load.size_bytes
@@ -42,6 +43,7 @@ def check_capture(session: Session, settings: Settings, capture_id: str, load: L
             f"with these the capture would hold {total} bytes; at most {settings.max_capture_bytes} are taken",
             "Take every second photo, or raise the limit.",
         )
+    limits.check_storage(session, load.key_id, load.size_bytes)
 
 
 def check_count(settings: Settings, n_files: int) -> None:

@@ -116,14 +116,14 @@ class Added:
     is_duplicate: bool
 
 
-def add(session: Session, settings: Settings, capture: Capture, examined: list[Examined], upload_id: str | None = None) -> list[Added]:
+def add(session: Session, settings: Settings, capture: Capture, examined: list[Examined]) -> list[Added]:
     """Write the rows of examined files into a locked capture; the same content again gives the row that is there.
 
-    ``upload_id`` names the open upload that has become these files. Raises ``TooLarge`` when the capture cannot hold them.
+    Raises ``TooLarge`` when the capture or its key's share cannot hold them.
     """
     rows = session.scalars(select(Photo).where(Photo.capture_id == capture.id)).all()
     known = {_identity(row.state == "companion", row.name, row.sha256): row for row in rows if row.state != "rejected"}
-    _check_room(session, settings, capture, [each for each in examined if each.error or _identity_of(each) not in known], upload_id)
+    _check_room(session, settings, capture, [each for each in examined if each.error or _identity_of(each) not in known])
     names = {row.name.casefold() for row in rows}
     seq = max((row.seq for row in rows), default=0)
     added = []
@@ -152,10 +152,10 @@ def _identity(is_companion: bool, name: str, sha256: str) -> tuple[str, str]:
     return (name if is_companion else "", sha256)
 
 
-def _check_room(session: Session, settings: Settings, capture: Capture, fresh: list[Examined], upload_id: str | None) -> None:
+def _check_room(session: Session, settings: Settings, capture: Capture, fresh: list[Examined]) -> None:
     sizes = {_identity_of(each): each.received.size_bytes for each in fresh if each.error is None}
     n_rejected = sum(each.error is not None for each in fresh)
-    intake.check_capture(session, settings, capture.id, intake.Load(len(sizes) + n_rejected, sum(sizes.values()), upload_id))
+    intake.check_capture(session, settings, capture.id, intake.Load(len(sizes) + n_rejected, sum(sizes.values()), capture.key_id))
 
 
 def _row(session: Session, capture: Capture, each: Examined, seq: int, name: str) -> Photo:
@@ -196,6 +196,12 @@ def accepted(session: Session, capture_id: str, until_seq: int | None = None) ->
     """Return the usable photos of a capture, up to the sequence number ``until_seq``."""
     query = select(Photo).where(Photo.capture_id == capture_id, Photo.state == "accepted").order_by(Photo.seq)
     return list(session.scalars(query.where(Photo.seq <= until_seq) if until_seq is not None else query))
+
+
+def rejected(session: Session, capture_id: str, until_seq: int) -> list[Photo]:
+    """Return the files of a capture that were refused, up to a sequence number."""
+    query = select(Photo).where(Photo.capture_id == capture_id, Photo.state == "rejected", Photo.seq <= until_seq)
+    return list(session.scalars(query.order_by(Photo.seq)))
 
 
 def given(session: Session, capture_id: str, until_seq: int | None = None) -> list[Photo]:

@@ -6,6 +6,7 @@ written whose checksum is not proven yet, a mark lies beside the file: whoever f
 
 import fcntl
 import os
+import threading
 from pathlib import Path
 
 from api.storage import flush
@@ -15,12 +16,22 @@ MARK = ".unproven"
 
 
 class Spool:
-    """One upload's file, open and locked."""
+    """One upload's file, open and locked.
+
+    Closing waits for a write that another thread is in the middle of: the number of a closed file soon means another one.
+    """
 
     def __init__(self, path: Path, handle: int) -> None:
         self.path = path
-        self._handle = handle
+        self._open_handle: int | None = handle
         self._mark = path.with_suffix(MARK)
+        self._turn = threading.Lock()
+
+    @property
+    def _handle(self) -> int:
+        if self._open_handle is None:
+            raise ValueError(f"{self.path.name} is closed")
+        return self._open_handle
 
     @property
     def size_bytes(self) -> int:
@@ -30,16 +41,19 @@ class Spool:
     def append(self, block: bytes) -> None:
         """Write behind what is there; after ``OSError`` (a full disk) the part that fitted is in the file."""
         view = memoryview(block)
-        while view:
-            view = view[os.write(self._handle, view) :]
+        with self._turn:
+            while view:
+                view = view[os.write(self._handle, view) :]
 
     def flush(self) -> None:
         """Wait until everything written is on the disk."""
-        os.fsync(self._handle)
+        with self._turn:
+            os.fsync(self._handle)
 
     def cut(self, size_bytes: int) -> None:
         """Throw away what lies behind ``size_bytes``."""
-        os.ftruncate(self._handle, size_bytes)
+        with self._turn:
+            os.ftruncate(self._handle, size_bytes)
 
     def mark_unproven(self) -> None:
         """Say, so that it outlives this process, that what is written from now on may have to go."""
@@ -62,7 +76,10 @@ class Spool:
 
     def close(self) -> None:
         """Let go of the lock."""
-        os.close(self._handle)
+        with self._turn:
+            if self._open_handle is not None:
+                os.close(self._open_handle)
+                self._open_handle = None
 
 
 def spool_path(folder: Path, upload_id: str) -> Path:

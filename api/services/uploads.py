@@ -7,14 +7,14 @@ request that takes it over raises ``fence``; the one before sees that, saves and
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from api.db import Database, now
 from api.errors import Conflict, Gone, Locked, NotFound
-from api.models import Photo, Upload, new_id
+from api.models import Upload, new_id
 from api.services import captures, intake, keeping, photos, tallies
 from api.services.inspect import PhotoLimits
 from api.services.intake import OPEN
@@ -67,11 +67,15 @@ class Held:
     offset: int
 
 
-def create(session: Session, settings: Settings, wanted: Announced) -> Upload:
-    """Make an upload and reserve its room; ``TooLarge`` or ``NoSpace`` when it would not fit, before any byte is sent."""
+def create(session: Session, settings: Settings, wanted: Announced, parts: dict[str, int] | None = None) -> Upload:
+    """Make an upload and reserve its room; ``TooLarge`` or ``NoSpace`` when it would not fit, before any byte is sent.
+
+    ``parts`` is how it is cut when it comes in parts.
+    """
     intake.check_file(settings, wanted.name, wanted.length)
-    captures.get(session, wanted.capture_id, lock=True)
-    intake.check_capture(session, settings, wanted.capture_id, intake.Load(1, wanted.length))
+    capture = captures.get(session, wanted.capture_id, lock=True)
+    # Whose capture it is pays, as for the photo that comes of it.
+    intake.check_capture(session, settings, capture.id, intake.Load(1, wanted.length, capture.key_id))
     settings.incoming.mkdir(parents=True, exist_ok=True)
     intake.check_disk(settings, wanted.length, intake.reserved_bytes(session))
     moment = now(session)
@@ -84,6 +88,8 @@ def create(session: Session, settings: Settings, wanted: Announced) -> Upload:
         sha256=wanted.sha256,
         state=OPEN,
         length=wanted.length,
+        offset=0,
+        parts=parts,
         created_at=moment,
         expires_at=moment + timedelta(seconds=settings.upload_ttl_s),
     )
@@ -147,7 +153,7 @@ def taken_over(upload_id: str) -> Locked:
 def settle(db: Database, settings: Settings, held: Held) -> None:
     """Make file and row agree after whatever ended the writer before: what lies on the disk counts, never more than that.
 
-    Bytes whose checksum was never proven go.
+    Bytes whose checksum was never proven go. Raises ``Locked`` when a newer request has taken the upload over.
     """
     known = held.row.offset
     if held.spool.is_unproven:
@@ -155,8 +161,8 @@ def settle(db: Database, settings: Settings, held: Held) -> None:
     if held.spool.size_bytes > held.row.length:
         held.spool.cut(held.row.length)
     held.offset = known
-    if held.spool.size_bytes != known:
-        save(db, settings, held)
+    if held.spool.size_bytes != known and not save(db, settings, held):
+        raise taken_over(held.row.id)
     held.spool.unmark()
 
 
@@ -200,8 +206,7 @@ def finish(ground: Ground, held: Held) -> Upload:
         if not intake.is_refusal(error):
             raise
         with ground.db.writing() as session:
-            row = get(session, held.row.id, lock=True)
-            _end(session, row, "refused", error=error.to_dict())
+            row = _refuse(session, held.row.id, error)
     held.spool.remove()
     return row
 
@@ -213,17 +218,25 @@ def _accept(session: Session, settings: Settings, upload_id: str, examined: list
     check_there(row)
     if row.state != OPEN:
         return row, []
-    added = photos.add(session, settings, capture, examined, row.id)
+    # First the upload ends, and with it what it had reserved; the photo takes its place.
+    _end(session, row, "refused" if examined[0].error else "done")
+    session.flush()
+    added = photos.add(session, settings, capture, examined)
     (only,) = added
-    _end(session, row, "done" if examined[0].error is None else "refused", photo=only.photo, error=only.photo.error)
-    row.is_duplicate = only.is_duplicate
+    row.photo_id, row.is_duplicate, row.error = only.photo.id, only.is_duplicate, only.photo.error
     return row, added
 
 
-def _end(session: Session, row: Upload, state: str, photo: Photo | None = None, error: dict[str, Any] | None = None) -> None:
+def _refuse(session: Session, upload_id: str, error: SplatError) -> Upload:
+    row = get(session, upload_id, lock=True)
     if row.state == OPEN:
-        row.state, row.error, row.finished_at = state, error, now(session)
-        row.photo_id = photo.id if photo else None
+        _end(session, row, "refused")
+        row.error = error.to_dict()
+    return row
+
+
+def _end(session: Session, row: Upload, state: str) -> None:
+    row.state, row.finished_at = state, now(session)
 
 
 def other_content(row: Upload) -> InputError:
@@ -277,6 +290,6 @@ def forget_old(session: Session) -> None:
     session.execute(delete(Upload).where(Upload.finished_at < now(session) - timedelta(days=KEPT_DAYS)))
 
 
-def path_of(settings: Settings, upload_id: str) -> Any:
+def path_of(settings: Settings, upload_id: str) -> Path:
     """Return where the file of an upload lies."""
     return spool_path(settings.incoming, upload_id)
