@@ -15,6 +15,7 @@ import pycolmap
 from PIL import Image
 
 from engine.sfm.context import Context, Photo, Report, extraction_threads
+from engine.workspace import replacing
 
 # research/sfm.md B4: above 1600 px features gain little; below 1400 px skipping the doubled octave loses registrations.
 MAX_SIDE = 1600
@@ -38,6 +39,11 @@ class Features:
 
 def create_database(context: Context, path: Path) -> None:
     """Make the database with one camera per group, its focal length from EXIF where known, and all photos in order."""
+    with replacing(path) as aside:
+        _fill(context, aside)
+
+
+def _fill(context: Context, path: Path) -> None:
     pycolmap.Database.open(path).close()
     groups: dict[int, list[Photo]] = defaultdict(list)
     for photo in context.photos:
@@ -50,23 +56,28 @@ def create_database(context: Context, path: Path) -> None:
 
 
 def extract(context: Context, database: Path, report: Report) -> None:
-    """Find SIFT features in all photos, several at a time, and keep them in the database."""
+    """Find SIFT features in all photos that have none yet, several at a time, and keep them in the database."""
     # Each photo is one thread's work: so the numbers do not depend on how many there are.
     cv2.setNumThreads(1)
     with _ids(database) as (opened, ids), ThreadPoolExecutor(extraction_threads(context.n_threads)) as pool:
-        searches = [pool.submit(search, context, photo) for photo in context.photos]
+        photos = [photo for photo in context.photos if not opened.exists_descriptors(ids[photo.name])]
+        searches = [pool.submit(search, context, photo) for photo in photos]
+        begin = 1 + len(context.photos) - len(photos)
         try:
-            for done, (photo, each) in enumerate(zip(context.photos, searches, strict=True), start=1):
-                features = each.result()
-                opened.write_keypoints(ids[photo.name], features.keypoints)
-                opened.write_descriptors(
-                    ids[photo.name], pycolmap.FeatureDescriptors(pycolmap.FeatureExtractorType.SIFT, features.descriptors)
-                )
+            for done, (photo, each) in enumerate(zip(photos, searches, strict=True), start=begin):
+                _keep(opened, ids[photo.name], each.result())
                 context.deadline.check("searching for features")
                 report(done / len(context.photos), f"{done} of {len(context.photos)} photos searched for features")
         finally:
             for each in searches:
                 each.cancel()
+
+
+def _keep(opened: Any, image_id: int, features: Features) -> None:
+    """Write a photo's features, the descriptors last: an attempt that was killed in between may have left keypoints."""
+    write = opened.update_keypoints if opened.exists_keypoints(image_id) else opened.write_keypoints
+    write(image_id, features.keypoints)
+    opened.write_descriptors(image_id, pycolmap.FeatureDescriptors(pycolmap.FeatureExtractorType.SIFT, features.descriptors))
 
 
 def search(context: Context, photo: Photo) -> Features:

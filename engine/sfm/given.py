@@ -16,6 +16,7 @@ from engine.sfm.context import Context, Photo
 from engine.sfm.frame import VIEW_DISTANCE
 from engine.sfm.models import Model, poses_of
 from engine.sfm.pairs import Pairs
+from engine.workspace import replacing
 
 STAGE = "poses"
 # With this many points in the given model nothing needs to be searched for; with fewer after the search, more are scattered.
@@ -71,6 +72,11 @@ def camera_at(camera: Camera, width: int, height: int) -> pycolmap.Camera:
 
 def create_given_database(context: Context, posed: Posed, path: Path) -> None:
     """Make the database with all photos and the cameras that they came with."""
+    with replacing(path) as aside:
+        _fill(context, posed, aside)
+
+
+def _fill(context: Context, posed: Posed, path: Path) -> None:
     pycolmap.Database.open(path).close()
     for names in posed.groups():
         camera = posed.cameras[names[0]]

@@ -12,6 +12,7 @@ import pycolmap
 from engine.sfm.context import Context, Report
 from engine.sfm.pairs import Pairs
 from engine.sfm.sound import connected_groups
+from engine.sfm.unfinished import read_compared, write_compared
 from kernels.match import Bytes, Matcher, Nearest
 
 # Each batch reads its features anew: large enough to make that cheap, small enough for progress, stop requests and the deadline.
@@ -42,9 +43,9 @@ class ViewGraph:
 
 
 def match(context: Context, database: Path, pairs: Pairs, max_ratio: float, report: Report) -> None:
-    """Match and verify ``pairs`` (indices of ``context.photos``); ``max_ratio`` is Lowe's ratio test."""
+    """Match and verify ``pairs`` (indices of ``context.photos``); ``max_ratio`` is Lowe's ratio test. Goes on where another left off."""
     matcher, listed = Matcher(context.n_threads), context.folder / "pairs.txt"
-    for start in range(0, len(pairs), _PAIRS_AS_BATCH):
+    for start in range(read_compared(database, len(pairs)), len(pairs), _PAIRS_AS_BATCH):
         context.deadline.check("comparing photos")
         batch = pairs[start : start + _PAIRS_AS_BATCH]
         matched = _match_batch(context, database, batch, lambda a, b: matches(matcher, a, b, max_ratio))
@@ -52,6 +53,7 @@ def match(context: Context, database: Path, pairs: Pairs, max_ratio: float, repo
         if matched:
             pycolmap.verify_matches(database, listed, _verification(context))
         done = start + len(batch)
+        write_compared(database, done, len(pairs))
         report(done / len(pairs), f"{done} of {len(pairs)} pairs of photos compared")
 
 
@@ -85,9 +87,14 @@ def _match_batch(context: Context, database: Path, batch: Pairs, compare: Callab
         image_ids = {index: ids[context.photos[index].name] for pair in batch for index in pair}
         descriptors = {index: np.asarray(opened.read_descriptors(image_id).data, np.uint8) for index, image_id in image_ids.items()}
         for i, j in batch:
-            found = compare(descriptors[i], descriptors[j])
-            if len(found) >= MIN_INLIERS and not opened.exists_matches(image_ids[i], image_ids[j]):
-                opened.write_matches(image_ids[i], image_ids[j], found)
+            ids_of_pair = image_ids[i], image_ids[j]
+            if not opened.exists_matches(*ids_of_pair):
+                found = compare(descriptors[i], descriptors[j])
+                if len(found) < MIN_INLIERS:
+                    continue
+                opened.write_matches(*ids_of_pair, found)
+            # Matches without a verdict were left by an attempt that was killed before it came.
+            if not opened.exists_two_view_geometry(*ids_of_pair):
                 matched.append((i, j))
     return matched
 

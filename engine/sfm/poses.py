@@ -1,7 +1,5 @@
 """The second stage: where each photo was taken from, and the sparse points they share."""
 
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +11,7 @@ from typing import Any
 import numpy as np
 import pycolmap
 
-from engine.events import OnEvent, Progress
+from engine.events import Checkpointed, OnEvent, Progress
 from engine.geometry import Array, Similarity
 from engine.options import PosesOptions, RunOptions
 from engine.sfm.context import Context, Deadline, Photo, Report, read_photos
@@ -37,31 +35,45 @@ from engine.sfm.matching import ViewGraph, match, read_view_graph
 from engine.sfm.models import Model, poses_of
 from engine.sfm.pairs import Pairs, all_pairs, local_metres, neighbour_pairs
 from engine.sfm.undistort import apply_similarity, point_positions, undistort, undistort_layer
+from engine.sfm.unfinished import DATABASE, copy_to_map, is_begun, unfinished
 from engine.workspace import Workspace, read_json, replacing_folder
+
+_TELL_EVERY_S = 10.0
 
 
 @dataclass
 class _Clock:
-    """Emits progress that never goes back, and keeps the wall and CPU seconds of each step."""
+    """Emits progress that never goes back, says from time to time what is safe, and keeps the wall and CPU seconds of each step."""
 
     on_event: OnEvent
     seconds: dict[str, float] = field(default_factory=dict)
     cpu_seconds: dict[str, float] = field(default_factory=dict)
     fraction: float = 0.0
+    n_kept: int = 0
+    told_at: float = field(default_factory=time.monotonic)
 
     @contextmanager
-    def step(self, name: str, start: float, end: float) -> Iterator[Report]:
+    def step(self, name: str, start: float, end: float, keeps: bool = False) -> Iterator[Report]:
         began, cpu_began = time.monotonic(), time.process_time()
 
         def report(share: float, words: str) -> None:
             self.fraction = max(self.fraction, start + (end - start) * min(1.0, share))
             self.on_event(Progress(STAGE, round(self.fraction, 4), words))
+            if keeps:
+                self._keep()
 
         try:
             yield report
         finally:
             self.seconds[name] = round(time.monotonic() - began, 3)
             self.cpu_seconds[name] = round(time.process_time() - cpu_began, 3)
+
+    def _keep(self) -> None:
+        """Count a photo or a batch of pairs whose result is in the database."""
+        self.n_kept += 1
+        if time.monotonic() - self.told_at >= _TELL_EVERY_S:
+            self.told_at = time.monotonic()
+            self.on_event(Checkpointed(STAGE, self.n_kept))
 
 
 def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[str, Any]:
@@ -74,7 +86,7 @@ def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[st
     pycolmap.logging.minloglevel = 2
     photos = read_photos(read_json(workspace.images_index))
     clock = _Clock(on_event)
-    with _scratch(workspace) as folder:
+    with unfinished(workspace, options) as folder:
         deadline = Deadline.after(options.poses.time_limit_s)
         masks = write_feature_masks(photos, workspace.masks, workspace.alpha, folder / "masks")
         context = Context(workspace.images, folder, photos, options.seed, options.threads or cpu_count() or 1, deadline, masks)
@@ -96,29 +108,22 @@ def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[st
     return _stats(findings, similarity, clock) | how | source
 
 
-@contextmanager
-def _scratch(workspace: Workspace) -> Iterator[Path]:
-    for leftover in workspace.root.glob(".poses-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=".poses-", dir=workspace.root) as folder:
-        yield Path(folder)
-
-
 def _reconstruct(context: Context, options: PosesOptions, clock: _Clock) -> tuple[Findings, dict[str, Any]]:
-    database = context.folder / "database.db"
-    with clock.step("features", 0.0, 0.3) as report:
-        create_database(context, database)
+    database = context.folder / DATABASE
+    with clock.step("features", 0.0, 0.3, keeps=True) as report:
+        if not is_begun(database):
+            create_database(context, database)
         extract(context, database, report)
         keypoints = count_keypoints(database)
         warn_of_features(context.photos, keypoints, clock.on_event)
-    with clock.step("matching", 0.3, 0.65) as report:
+    with clock.step("matching", 0.3, 0.65, keeps=True) as report:
         pairs = _choose_pairs(context, database, options)
         match(context, database, pairs, STRICT_RATIO, report)
         graph = read_view_graph(database, len(pairs))
         warn_of_watermark(graph, clock.on_event)
     with clock.step("mapping", 0.65, 0.92) as report:
         mapper = Mapper(context, options, report)
-        graph = mapper.run(database, pairs, graph)
+        graph = mapper.run(copy_to_map(database), pairs, graph)
     how = {"mapper": mapper.mapper, "attempts": [attempt.to_dict() for attempt in mapper.attempts]}
     return Findings(context.photos, keypoints, graph, mapper.best), how
 
@@ -131,12 +136,13 @@ def _take_given(context: Context, given: Path, options: PosesOptions, clock: _Cl
     if len(posed.model.points.xyz) >= ENOUGH_POINTS:
         reconstruction, points = with_given_points(posed), "given"
     else:
-        database, points = context.folder / "database.db", "triangulated"
-        with clock.step("features", 0.0, 0.4) as report:
-            create_given_database(context, posed, database)
+        database, points = context.folder / DATABASE, "triangulated"
+        with clock.step("features", 0.0, 0.4, keeps=True) as report:
+            if not is_begun(database):
+                create_given_database(context, posed, database)
             extract(context, database, report)
             keypoints = count_keypoints(database)
-        with clock.step("matching", 0.4, 0.8) as report:
+        with clock.step("matching", 0.4, 0.8, keeps=True) as report:
             pairs = pairs_by_pose(context, posed, options.neighbours)
             match(context, database, pairs, STRICT_RATIO, report)
             graph = read_view_graph(database, len(pairs))
