@@ -5,7 +5,9 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ CLOCKS = {
     "sweep_s": 1.0,
     "orphans_s": 1.0,
 }
+START_S = 1.5
 # How often the fake engine misbehaves, and how long a stage of it takes.
 MISCHIEF = {"seconds": [0.0, 0.5], "fail": 0.02, "hang": 0.005, "die": 0.01}
 
@@ -73,7 +76,7 @@ class Plant:
                     signal_group(pid, signal.SIGCONT)
                 continue
             self.start(name)
-        until(self.is_ready, 90, 0.2)
+        until(self.is_ready, 240, 0.2)
 
     def is_ready(self) -> bool:
         """Tell whether the api finds everything in order."""
@@ -108,6 +111,13 @@ class Plant:
                 shutil.rmtree(path)
 
 
+def measured_slowness() -> float:
+    """Return how much longer than on two idle cores a process takes to start here and now, 1 to 10: leases and faults wait for it."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import celery, sqlalchemy, fastapi"], check=True)
+    return round(min(10.0, max(1.0, (time.monotonic() - began) / START_S)), 1)
+
+
 def children(pid: int | None) -> list[int]:
     """Return the child processes of a process; none of one that is gone."""
     try:
@@ -123,7 +133,7 @@ def signal_group(pid: int, number: int) -> None:
 
 
 @contextlib.contextmanager
-def built(stack_name: str, folder: Path, seed: int, *, is_real: bool = False) -> Iterator[Plant]:
+def built(stack_name: str, folder: Path, seed: int, slowness: float, *, is_real: bool = False) -> Iterator[Plant]:
     """Build a plant in an empty folder, nothing running yet but its servers; in the end nothing of it runs."""
     control = folder / "control"
     control.mkdir(parents=True)
@@ -131,5 +141,6 @@ def built(stack_name: str, folder: Path, seed: int, *, is_real: bool = False) ->
     more = {} if is_real else {"engine_command": (sys.executable, str(FAKE_ENGINE), str(control))}
     if is_real:
         more = {"stall_s": 120.0, "term_grace_s": 5.0}
-    with stack_of(STACKS[stack_name]) as stack, installed(stack, folder / "data", **{**CLOCKS, **more}) as installation:
+    clocks = {name: seconds * slowness for name, seconds in CLOCKS.items()}
+    with stack_of(STACKS[stack_name]) as stack, installed(stack, folder / "data", **{**clocks, **more}) as installation:
         yield Plant(installation, free_port())

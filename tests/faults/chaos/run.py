@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tests.faults.chaos.checks import KEYS, Findings, check, listed
 from tests.faults.chaos.clients import Crowd, draw, small_photos
 from tests.faults.chaos.havoc import Havoc
 from tests.faults.chaos.ledger import Ledger
-from tests.faults.chaos.plant import Plant, built
+from tests.faults.chaos.plant import Plant, built, measured_slowness
 
 SHOWN = 40
 REAL_PLAN = Walk(n_photos=12, width=480, height=360, turn_every=9, step_deg=7.0)
@@ -45,7 +45,9 @@ def run(plan: Plan, folder: Path) -> dict[str, Any]:
     began = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     photos = real_photos(folder) if plan.is_real else small_photos(plan.seed)
-    with built(plan.stack, folder, plan.seed, is_real=plan.is_real) as plant:
+    slowness = measured_slowness()
+    plan = replace(plan, gap_s=plan.gap_s * slowness, every_s=plan.every_s * slowness)
+    with built(plan.stack, folder, plan.seed, slowness, is_real=plan.is_real) as plant:
         plant.start_all()
         db, ledger = open_database(plant.installation.settings), Ledger()
         crowd = Crowd(plant.url, ledger, plan.seed, photos, REAL_OPTIONS if plan.is_real else {})
@@ -70,6 +72,7 @@ def run(plan: Plan, folder: Path) -> dict[str, Any]:
         "jobs": {"accepted": len(ledger.jobs), "in_table": len(scene.jobs), "deleted": len(ledger.deleted), **states},
         "attempts": attempts(list(scene.jobs.values())),
         "seconds": seconds,
+        "slowness": slowness,
         "harness_errors": errors,
         "is_clean": not any(found.by_key.values()) and not errors and not ledger.broken,
     }
@@ -79,7 +82,7 @@ def rage(plan: Plan, crowd: Crowd, havoc: Havoc, db: Database) -> None:
     """Let clients and faults loose until nearly everything has ended, or time is up."""
     for order in draw(plan.seed, plan.n_jobs, plan.every_s, len(crowd.captures), "draft" if plan.is_real else None):
         crowd.place(order)
-    limit_s = 60 * plan.minutes if plan.minutes else 120 + 5 * plan.n_jobs + (300 * plan.n_jobs if plan.is_real else 0)
+    limit_s = 60 * plan.minutes if plan.minutes else 120 + 6 * plan.every_s * plan.n_jobs + (300 * plan.n_jobs if plan.is_real else 0)
     began = time.monotonic()
     crowd.start()
     havoc.start()
@@ -96,7 +99,7 @@ def rage(plan: Plan, crowd: Crowd, havoc: Havoc, db: Database) -> None:
 def drain(plan: Plan, crowd: Crowd, db: Database) -> float:
     """Wait until nothing is waiting or running any more, or too long; return the seconds."""
     began = time.monotonic()
-    limit_s = 90 + 2 * n_active(db) + (400 * plan.n_jobs if plan.is_real else 0)
+    limit_s = 120 + 10 * n_active(db) + (400 * plan.n_jobs if plan.is_real else 0)
     while time.monotonic() - began < limit_s and (n_active(db) or not crowd.is_idle()):
         time.sleep(0.3)
     return time.monotonic() - began
@@ -110,7 +113,7 @@ def n_active(db: Database) -> int:
 
 def wait_for_sweep(plant: Plant, db: Database) -> None:
     """Wait until the garbage of this run has been collected, or for so long that it should have been."""
-    deadline = time.monotonic() + 10 + 3 * plant.installation.settings.sweep_s
+    deadline = time.monotonic() + 20 + 4 * plant.installation.settings.orphans_s
     storage = open_storage(plant.installation.settings)
     while time.monotonic() < deadline and not is_swept(db, listed(storage, "jobs")):
         time.sleep(0.5)
