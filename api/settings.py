@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     orphans_s: float = Field(3600.0, description="the dispatcher looks this often for results in storage that no job shows", gt=0)
     retry_backoff_s: float = Field(5.0, description="wait before the second attempt; doubled for each further one", ge=0)
     max_error_attempts: int = Field(3, description="a job whose stage broke so often fails", ge=1)
-    max_lost_leases: int = Field(5, description="a job that lost its worker so often fails", ge=1)
+    max_lost_leases: int = Field(5, description="a job that lost its worker so often, and kept nothing of the work in between, fails", ge=1)
 
     engine_command: tuple[str, ...] = Field((sys.executable, "-m", "engine"), description="how the worker starts the engine")
     device: str = Field("auto", description="what a worker's stages run on; the engine reads it too", pattern=r"^(auto|cpu|cuda(:\d+)?)$")

@@ -7,11 +7,11 @@ import time
 from dataclasses import asdict
 from typing import Any, Protocol, cast
 
-from engine import report
+from engine import keys, report
 from engine.errors import InternalError
 from engine.events import OnEvent, StageDone, StageStarted
 from engine.options import STAGES, RunOptions
-from engine.workspace import ENGINE_VERSION, Stamp, Workspace, hash_file, hash_json, locked, read_stamp, write_json
+from engine.workspace import Stamp, Workspace, hash_file, locked, read_stamp, write_json
 
 # Loaded by name, one a process: importing pycolmap beside torch costs seconds and its zlib harms the process (research/sfm.md B2).
 MODULES = {
@@ -31,21 +31,15 @@ class Stage(Protocol):
 
 
 def stage_key(workspace: Workspace, stage: str, options: RunOptions) -> str:
-    """Return the key of what a stage would make: its options and what it reads. Equal key, equal result; threads do not change it."""
-    index = STAGES.index(stage)
-    source = _photos_key(workspace) if index == 0 else _previous_key(workspace, stage)
-    chosen: dict[str, Any] = {"options": asdict(getattr(options, stage)), "seed": options.seed}
-    if index == 0:
-        # Poses that came along are read with the photos, unless they are to be found.
-        chosen["poses_source"] = options.poses.source
-    return hash_json({"version": ENGINE_VERSION, "stage": stage, "source": source, **chosen})
+    """Return the key of what a stage would make of what lies in the workspace."""
+    source = _photos_key(workspace) if stage == STAGES[0] else _previous_key(workspace, stage)
+    return keys.stage_key(stage, source, options)
 
 
 def _photos_key(workspace: Workspace) -> str:
     # Links are not followed out of the folder by accident: a photo is a regular file.
     files = workspace.given_files() if workspace.photos.is_dir() else []
-    names = [os.path.relpath(path, workspace.photos).encode("utf-8", "surrogateescape").hex() for path in files]
-    return hash_json([(name, hash_file(path)) for name, path in zip(names, files, strict=True)])
+    return keys.photos_key((os.path.relpath(path, workspace.photos), hash_file(path)) for path in files)
 
 
 def _previous_key(workspace: Workspace, stage: str) -> str:

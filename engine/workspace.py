@@ -32,6 +32,8 @@ MASKS = "masks"
 POSES = ("transforms.json", "transforms_train.json")
 MODEL = "sparse"
 COMPANIONS = (MASKS, *POSES, MODEL)
+# What the stages before training leave for later ones, beside their stamps: other runs over the same photos can take it over.
+ARTEFACTS = {"ingest": ("images", "images.json", "image_masks", "image_alpha", "given"), "poses": ("sparse", "undistorted")}
 
 
 @dataclass(frozen=True)

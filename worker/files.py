@@ -5,17 +5,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from api.models import Job
-from api.services import photos
+from api.services import cache, photos
 from api.services.assets import Stored
 from api.services.leases import Claim
 from api.settings import Settings
 from api.storage import Storage
 from engine.errors import InternalError
-from engine.options import STAGES
+from engine.options import STAGES, from_dict
 from engine.workspace import Workspace, hash_file, read_json, write_json
 from worker.runtime import Runtime
 
+NAMED_AT_MOST = 500
 SUMMARY = ("registered", "photos", "psnr_db", "ssim", "gaussians", "seconds", "files")
 
 
@@ -24,19 +27,17 @@ def folder_of(settings: Settings, job_id: str) -> Path:
     return settings.work / job_id
 
 
-def prepare(runtime: Runtime, job: Job) -> Workspace:
-    """Return the workspace of a job: its photos and options in place, an ended parent's finished stages taken over."""
+def prepare(runtime: Runtime, job: Job) -> tuple[Workspace, dict[str, str]]:
+    """Return the workspace of a job and the key of each stage's result: photos and options in place, what an ended parent had made too."""
     root = folder_of(runtime.settings, job.id)
     if not root.exists() and job.parent_id is not None:
         adopt(runtime.settings, job)
     workspace = Workspace.at(root)
     with runtime.db.reading() as session:
-        wanted = [
-            (photo.name, photo.storage_key or "", photo.size_bytes) for photo in photos.given(session, job.capture_id, job.photos_until)
-        ]
-    fetch(runtime.storage, workspace, wanted)
+        given = photos.given(session, job.capture_id, job.photos_until)
+    fetch(runtime.storage, workspace, [(photo.name, photo.storage_key or "", photo.size_bytes) for photo in given])
     write_json(options_file(workspace), job.options)
-    return workspace
+    return workspace, cache.keys(given, from_dict(job.options))
 
 
 def options_file(workspace: Workspace) -> Path:
@@ -105,8 +106,31 @@ def asset_prefix(claim: Claim) -> str:
     return f"jobs/{claim.job_id}/assets/{claim.fence}"
 
 
-def summary(workspace: Workspace) -> dict[str, Any]:
-    """Return the figures of the report that the job's row shows."""
+def summary(session: Session, job: Job, workspace: Workspace) -> dict[str, Any]:
+    """Return the figures of the report that the job's row shows, and the photos that the splat was made without, by name."""
     report = read_json(workspace.report)
     kernels = {stage: stats["kernel"] for stage, stats in report.get("stages", {}).items() if "kernel" in stats}
-    return {**{name: report[name] for name in SUMMARY if name in report}, **({"devices": kernels} if kernels else {})}
+    figures = {**{name: report[name] for name in SUMMARY if name in report}, **({"devices": kernels} if kernels else {})}
+    return figures | {"left_out": [*refused(session, job), *report.get("left_out", [])][:NAMED_AT_MOST]}
+
+
+def refused(session: Session, job: Job) -> list[dict[str, str]]:
+    """Return the files that the upload did not take, each with the reason."""
+    rows = photos.rejected(session, job.capture_id, job.photos_until)
+    return [{"name": row.name, "stage": "upload", **said_of(row.error or {})} for row in rows]
+
+
+def said_of(error: dict[str, Any]) -> dict[str, str]:
+    """Return of an error what a list needs."""
+    return {"code": str(error.get("code", "")), "detail": str(error.get("detail", ""))}
+
+
+def is_short_of_disk(settings: Settings) -> bool:
+    """Tell whether this machine has too little free disk to begin a stage."""
+    return shutil.disk_usage(settings.data_dir).free < settings.min_free_bytes
+
+
+def held_bytes(workspace: Workspace) -> int:
+    """Return the bytes of a workspace, the photos as given not counted."""
+    files = (path for path in workspace.root.rglob("*") if path.is_file() and not path.is_relative_to(workspace.photos))
+    return sum(path.stat().st_size for path in files)

@@ -1,6 +1,8 @@
 """Who this process is, and whether another on this machine still lives. A pid alone says nothing: it comes again."""
 
+import contextlib
 import os
+import platform
 import socket
 import sys
 from functools import cache
@@ -19,6 +21,17 @@ def host_name() -> str:
     """Return a name of this machine that two pid namespaces never share: containers may have one host name and the same pids."""
     namespace = Path("/proc/self/ns/pid")
     return f"{socket.gethostname()}/{namespace.readlink()}" if namespace.is_symlink() else socket.gethostname()
+
+
+@cache
+def machine() -> str:
+    """Return what kind of machine this is, and how many CPUs this process may use: alike machines take alike times."""
+    n_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
+    return f"{n_cpus} x {model}"
 
 
 def start_of(pid: int) -> str:

@@ -2,32 +2,32 @@
 
 import contextlib
 import errno
-import json
 import logging
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from api.errors import StorageAway
 from api.models import Job
-from api.services import assets, jobs, leases, tallies
+from api.services import assets, jobs, leases, tallies, timings
+from api.services import cache as kept
 from api.services.leases import Claim, Finished, LeaseLostError
-from engine.errors import Cancelled, CapacityError, InternalError, SplatError, from_dict
+from engine.errors import Cancelled, CapacityError, InternalError, SplatError
 from engine.options import STAGES
 from engine.workspace import Workspace, read_stamp
-from worker import files, liveness
+from worker import cache, files, liveness
+from worker.cache import Shelf
 from worker.child import Child, kill_left_behind, log_tail, note_group
 from worker.heartbeat import Heartbeat
+from worker.listen import Listener, Source
 from worker.runtime import Runtime
+from worker.watch import watched
 
 TICK_S = 0.25
 GROUP = ".group"
-REPORT_EVERY_S = 0.5
-REPORTED = ("progress", "warning", "checkpoint")
 log = logging.getLogger(__name__)
 
 
@@ -44,18 +44,14 @@ class Work:
     beat: Heartbeat
     log: IO[bytes]
 
-    def check(self, child: Child | None = None) -> None:
-        """Raise when the work should end: cancelled, taken away, worker stopping, or nothing heard for too long."""
+    def check(self) -> None:
+        """Raise when the work should end: cancelled, taken away, worker stopping."""
         if self.beat.is_lost:
             raise LeaseLostError(self.claim.job_id)
         if self.beat.is_cancelled:
             raise Cancelled.by_request()
         if self.runtime.stop.is_set():
             raise WorkerStoppingError
-        stall_s = self.runtime.settings.stall_s
-        if child is not None and time.monotonic() - child.spoke_at > stall_s:
-            stage = self.claim.stage
-            raise InternalError("internal.stage_stalled", "A stage hangs", f"{stage} said nothing for {stall_s:g} s and was stopped")
 
 
 def run(runtime: Runtime, job_id: str, queue: str) -> None:
@@ -63,9 +59,13 @@ def run(runtime: Runtime, job_id: str, queue: str) -> None:
     with runtime.db.writing() as session:
         # A holder on this machine that is dead need not be waited for.
         leases.release_dead(session, runtime.settings, liveness.host_name(), liveness.is_alive)
-        claim = leases.claim(session, runtime.settings, job_id, queue, liveness.holder())
+        if files.is_short_of_disk(runtime.settings):
+            jobs.wait_for_disk(session, runtime.settings, job_id)
+            return
+        claim = leases.claim_next(session, runtime.settings, job_id, queue, liveness.holder())
     while claim is not None:
-        claim = run_claimed(runtime, claim)
+        with watched(runtime, claim):
+            claim = run_claimed(runtime, claim)
 
 
 def run_claimed(runtime: Runtime, claim: Claim) -> Claim | None:
@@ -141,16 +141,47 @@ def work_on(work: Work) -> Claim | None:
     with runtime.db.reading() as session:
         job = session.get_one(Job, claim.job_id)
     kill_left_behind(files.folder_of(runtime.settings, job.id) / GROUP)
-    workspace = files.prepare(runtime, job)
-    finished = run_up_to(work, workspace)
+    shelf = Shelf(runtime, job, *files.prepare(runtime, job), work.check)
+    finished = run_up_to(work, shelf)
     work.check()
     if claim.stage != STAGES[-1]:
-        with runtime.db.writing() as session:
-            return leases.finish_stage(session, runtime.settings, claim, finished)
-    stored = files.publish(runtime.storage, claim, workspace, runtime.settings.logs / f"{claim.job_id}.log")
+        return hand_on(work, shelf, finished)
+    stored = files.publish(runtime.storage, claim, shelf.workspace, runtime.settings.logs / f"{claim.job_id}.log")
     with withdrawn_on_error(work), runtime.db.writing() as session:
         assets.record(session, claim.job_id, stored)
-        return leases.finish_stage(session, runtime.settings, claim, finished, files.summary(workspace))
+        note_timing(session, shelf, claim, finished)
+        return leases.finish_stage(session, runtime.settings, claim, finished, files.summary(session, job, shelf.workspace))
+
+
+def hand_on(work: Work, shelf: Shelf, finished: Finished) -> Claim | None:
+    """Keep what the stage made for other jobs, and open the next one."""
+    runtime, stage = work.runtime, work.claim.stage
+    packed = None if finished.is_skipped else cache.keep(shelf, stage)
+    replaced = None
+    try:
+        with runtime.db.writing() as session:
+            if packed is not None:
+                replaced = kept.record(session, shelf.job, stage, shelf.keys[stage], packed)
+            note_timing(session, shelf, work.claim, finished)
+            following = leases.finish_stage(session, runtime.settings, work.claim, finished)
+    except LeaseLostError:
+        if packed is not None:
+            cache.clear_place(runtime.storage, packed.storage_key)
+        raise
+    if replaced is not None:
+        cache.clear_place(runtime.storage, replaced)
+    return following
+
+
+def note_timing(session: Session, shelf: Shelf, claim: Claim, finished: Finished) -> None:
+    """Write how long the stage took where it ran from its beginning to its end."""
+    if finished.is_skipped:
+        return
+    stamp = read_stamp(shelf.workspace, claim.stage)
+    memory = stamp.peak_memory_bytes if stamp is not None else 0
+    machine = " ".join(filter(None, (liveness.machine(), finished.stats.get("kernel"))))
+    measured = timings.Measured(f"{claim.queue}: {machine}", finished.seconds, memory, files.held_bytes(shelf.workspace))
+    timings.record(session, shelf.job, claim.stage, measured)
 
 
 @contextlib.contextmanager
@@ -163,12 +194,16 @@ def withdrawn_on_error(work: Work) -> Iterator[None]:
         raise
 
 
-def run_up_to(work: Work, workspace: Workspace) -> Finished:
-    """Run the claimed stage, and before it those that this machine has not finished (another may have): a stamp makes a stage skip."""
-    for stage in STAGES[: STAGES.index(work.claim.stage)]:
-        if read_stamp(workspace, stage) is None:
-            run_child(work, workspace, stage)
-    return run_child(work, workspace, work.claim.stage)
+def run_up_to(work: Work, shelf: Shelf) -> Finished:
+    """Bring about the claimed stage, and before it those that this machine has not (another may have): what is kept need not run."""
+    stage = work.claim.stage
+    for earlier in STAGES[: STAGES.index(stage)]:
+        if not cache.is_whole(shelf, earlier) and cache.take(shelf, earlier) is None:
+            run_child(work, shelf.workspace, earlier)
+    stamp = None if cache.is_whole(shelf, stage) else cache.take(shelf, stage)
+    if stamp is not None:
+        return Finished(stamp.seconds, True, stamp.stats, "cache")
+    return run_child(work, shelf.workspace, stage)
 
 
 def run_child(work: Work, workspace: Workspace, stage: str) -> Finished:
@@ -180,12 +215,13 @@ def run_child(work: Work, workspace: Workspace, stage: str) -> Finished:
     child = Child([*settings.engine_command, "stage", stage, str(workspace.root), *options], work.log)
     group = workspace.root / GROUP
     note_group(group, child.pid)
-    listener = Listener(work, stage)
+    listener = Listener(Source(work.runtime, work.claim, workspace, stage), work.log)
     try:
         for line in child.lines(TICK_S):
-            work.check(child)
+            work.check()
             if line is not None:
                 listener.hear(line)
+            listener.check()
     except BaseException:
         # Whatever ends the work: nothing of it may run on. A stalled or cancelled stage may still write a checkpoint.
         child.stop(settings.term_grace_s)
@@ -198,53 +234,3 @@ def run_child(work: Work, workspace: Workspace, stage: str) -> Finished:
     if code != 0 or listener.finished is None:
         raise child.explain(stage, code)
     return listener.finished
-
-
-class Listener:
-    """Takes the JSON lines of a stage: reports them, and keeps the last word."""
-
-    def __init__(self, work: Work, stage: str) -> None:
-        self._work, self._stage = work, stage
-        self._reported_at = 0.0
-        self.error: SplatError | None = None
-        self.finished: Finished | None = None
-
-    def hear(self, line: str) -> None:
-        """Take one line; a line that is no event goes to the log."""
-        event = parse(line)
-        if event is None:
-            self._work.log.write(line.encode() + b"\n")
-            self._work.log.flush()
-            return
-        kind = event.pop("type")
-        if kind == "error":
-            self.error = from_dict(event["error"])
-        elif kind == "stage_done":
-            self.finished = Finished(float(event["seconds"]), bool(event["skipped"]), dict(event["stats"]))
-        elif kind in REPORTED and self._stage == self._work.claim.stage:
-            self._report(kind, event)
-
-    def _report(self, kind: str, event: dict[str, Any]) -> None:
-        moment = time.monotonic()
-        if kind == "progress" and moment - self._reported_at < REPORT_EVERY_S:
-            return  # the next one says more
-        self._reported_at = moment
-        event.pop("stage", None)
-        try:
-            with self._work.runtime.db.writing() as session:
-                leases.report(session, self._work.runtime.settings, self._work.claim, kind, event)
-        except OperationalError as error:  # the work goes on without the database as long as the lease lasts
-            log.warning("an event of job %s was not written: %s", self._work.claim.job_id, error)
-
-
-def parse(line: str) -> dict[str, Any] | None:
-    """Return the event in a line; None when it is none."""
-    try:
-        event = json.loads(line, parse_constant=_no_constant)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and isinstance(event.get("type"), str) else None
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")

@@ -1,5 +1,6 @@
 """A job's news: events as a stream or a list, and its log."""
 
+import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -14,9 +15,9 @@ from starlette.concurrency import run_in_threadpool
 
 from api import schemas, views
 from api.deps import App, JobId, State, needs
-from api.downloads import Download, respond
+from api.downloads import Download, matches, respond
 from api.problems import RESPONSES
-from api.services import events, jobs
+from api.services import events, jobs, previews
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=RESPONSES)
 POLL_S = 0.5
@@ -150,6 +151,29 @@ def job_logs(request: Request, app: App, job: JobId) -> Response:
 def job_logs_head(request: Request, app: App, job: JobId) -> Response:
     """Return how long the log is."""
     return job_logs(request, app, job)
+
+
+@router.get(
+    "/{job_id}/preview",
+    dependencies=[needs("jobs:read")],
+    operation_id="job_preview",
+    response_class=Response,
+    responses={200: {"description": "WebP picture", "content": {previews.MEDIA_TYPE: {}}}},
+)
+def job_preview(request: Request, app: App, job: JobId) -> Response:
+    """Return how the splat looks: while it is trained the latest picture, afterwards the finished one."""
+    with app.db.reading() as session:  # closed before the bytes flow
+        key = previews.find(session, job)
+    try:
+        size = app.storage.size(key)
+        body = b"".join(app.storage.read(key, 0, size))
+    except FileNotFoundError as error:
+        raise previews.missing(job) from error
+    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = {"ETag": etag, "Cache-Control": "no-cache"}
+    if matches(request.headers.get("if-none-match"), etag):
+        return Response(status_code=304, headers=headers)
+    return Response(body, 200, headers, previews.MEDIA_TYPE)
 
 
 def read_file(path: Path, start: int, stop: int) -> Iterator[bytes]:

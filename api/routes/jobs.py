@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from api import downloads, schemas, views
-from api.deps import App, Cursor, IdempotencyKey, JobId, Limit, Prefer, Reading, State, Writing, needs, wait_s
+from api.deps import App, Cursor, IdempotencyKey, JobId, Limit, Prefer, Reading, State, Who, Writing, needs, wait_s
 from api.problems import RESPONSES
 from api.routes.starting import BODIES, start
 from api.services import jobs
@@ -27,15 +27,20 @@ NoneMatch = Annotated[str | None, Header(description="entity tag of an earlier a
     operation_id="start_job",
     openapi_extra=BODIES,
 )
-async def start_job(request: Request, app: App, key: IdempotencyKey = None, prefer: Prefer = None) -> Response:
+async def start_job(request: Request, app: App, who: Who, key: IdempotencyKey = None, prefer: Prefer = None) -> Response:
     """Start a job: JSON names a capture; multipart/form-data brings the photos along and makes the capture too."""
-    job = await start(request, app, key)
+    job = await start(request, app, key, asked(request, who))
     headers = {"Location": f"/v1/jobs/{job.id}", "Retry-After": "2"}
     if seconds := wait_s(prefer):
         ended = await wait_for_end(app, job.id, seconds)
         job = schemas.StartedJob(**ended.model_dump(), webhook=job.webhook)
         headers["Preference-Applied"] = f"wait={seconds}"
     return Response(job.model_dump_json(), 202, headers, "application/json")
+
+
+def asked(request: Request, who: Who) -> jobs.Asked:
+    """Return who asks for a job, and within which trace."""
+    return jobs.Asked(key_id=who.key_id, traceparent=request.scope.get("traceparent"))
 
 
 @router.get("", dependencies=[needs("jobs:read")], operation_id="list_jobs")
@@ -85,10 +90,13 @@ def cancel_job(session: Writing, response: Response, job: JobId) -> schemas.JobO
 
 
 @router.post("/{job_id}/retry", status_code=202, dependencies=[needs("jobs:write")], operation_id="retry_job")
-def retry_job(app: App, session: Writing, response: Response, job: JobId, body: schemas.RetryJob | None = None) -> schemas.JobOut:
+def retry_job(
+    request: Request, app: App, session: Writing, who: Who, response: Response, job: JobId, body: schemas.RetryJob | None = None
+) -> schemas.JobOut:
     """Start an ended job again as a new job, which takes over what was finished before ``from_stage``."""
     wanted = body or schemas.RetryJob()
-    row = jobs.retry(session, app.settings, job, wanted.from_stage, wanted.options)
+    again = jobs.Again(wanted.from_stage, wanted.options)
+    row = jobs.retry(session, app.settings, job, again, asked(request, who))
     response.headers["Location"] = f"/v1/jobs/{row.id}"
     return views.job(session, row)
 

@@ -1,6 +1,7 @@
 """The two bodies that start a job: JSON that names a capture, and a form that brings the photos."""
 
 import json
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -23,7 +24,7 @@ from engine.workspace import hash_json
 
 ROUTE = "POST /v1/jobs"
 Body = TypeVar("Body", bound=BaseModel)
-FORM_FIELDS = ("preset", "options", "name", "webhook")
+FORM_FIELDS = ("preset", "options", "name", "priority", "ttl_hours", "webhook")
 BODIES: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -37,6 +38,8 @@ BODIES: dict[str, Any] = {
                         "preset": {"type": "string", "default": "draft"},
                         "options": {"type": "string", "description": "JSON object of overrides"},
                         "name": {"type": "string", "description": "name of the capture that is made"},
+                        "priority": {"type": "integer", "minimum": -10, "maximum": 10, "default": 0},
+                        "ttl_hours": {"type": "number", "description": "the job is deleted so many hours after its end"},
                         "webhook": {"type": "string", "description": "JSON object: url to tell of this job, and if wanted secret, types"},
                     },
                     "required": ["files"],
@@ -47,13 +50,13 @@ BODIES: dict[str, Any] = {
 }
 
 
-async def start(request: Request, app: State, key: str | None) -> schemas.StartedJob:
+async def start(request: Request, app: State, key: str | None, asked: jobs.Asked) -> schemas.StartedJob:
     """Start the job that the body describes; with a key that came before, return the job it made then."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         reserved = await run_in_threadpool(reserved_bytes, app)
         async with received_form(request, app.settings, reserved) as form:
-            return await run_in_threadpool(start_from_form, app, form, key)
+            return await run_in_threadpool(start_from_form, app, form, key, asked)
     if kind != "application/json":
         raise UnsupportedBody(
             "request.unsupported_body",
@@ -62,7 +65,7 @@ async def start(request: Request, app: State, key: str | None) -> schemas.Starte
             "Send application/json with a capture_id, or photos as multipart/form-data.",
         )
     wanted = parse_json(await request.body())
-    return await run_in_threadpool(start_from_json, app, wanted, key)
+    return await run_in_threadpool(start_from_json, app, wanted, key, asked)
 
 
 def load_json(text: str | bytes, what: str) -> Any:
@@ -86,25 +89,26 @@ def checked(kind: type[Body], value: Any, *place: str) -> Body:
         raise RequestValidationError([{**each, "loc": ("body", *place, *each["loc"])} for each in error.errors()]) from error
 
 
-def start_from_json(app: State, wanted: schemas.NewJob, key: str | None) -> schemas.StartedJob:
+def start_from_json(app: State, wanted: schemas.NewJob, key: str | None, asked: jobs.Asked) -> schemas.StartedJob:
     """Start a job over a capture that is there."""
     options = jobs.options_of(wanted.preset, wanted.options)
     body_hash = hash_json(wanted.model_dump())
     if (known := known_job(app, key, body_hash)) is not None:
         return known
     webhook = hooks.checked(app.settings, wanted.webhook)
+    asked = replace(asked, priority=wanted.priority, ttl_hours=wanted.ttl_hours)
 
     def make(session: Session) -> Any:
-        job = jobs.create(session, app.settings, wanted.capture_id, options)
+        job = jobs.create(session, app.settings, wanted.capture_id, options, asked)
         hooks.attach(session, app.settings, job, webhook)
         return job
 
     return once(app, key, body_hash, make)
 
 
-def start_from_form(app: State, form: Form, key: str | None) -> schemas.StartedJob:
+def start_from_form(app: State, form: Form, key: str | None, asked: jobs.Asked) -> schemas.StartedJob:
     """Make a capture of the form's files and start a job over it, both or neither."""
-    options = form_options(form)
+    options, asked = form_options(form), form_asked(form, asked)
     name = captures.checked_name(form.fields.get("name", ""))
     body_hash = hash_json([form.fields, [[file.name, file.sha256] for file in form.files]])
     if (known := known_job(app, key, body_hash)) is not None:
@@ -120,7 +124,7 @@ def start_from_form(app: State, form: Form, key: str | None) -> schemas.StartedJ
             capture = captures.create(session, name, capture_id)
             tallies.add(session, "upload_bytes_total", sum(file.size_bytes for file in form.files))
             added[:] = photos.add(session, app.settings, capture, kept.examined)
-            job = jobs.create(session, app.settings, capture_id, options)
+            job = jobs.create(session, app.settings, capture_id, options, asked)
             hooks.attach(session, app.settings, job, webhook)
             return job
 
@@ -145,6 +149,13 @@ def form_options(form: Form) -> RunOptions:
         )
     overrides = load_json(form.fields.get("options") or "{}", "field options")
     return jobs.options_of(form.fields.get("preset") or "draft", overrides)
+
+
+def form_asked(form: Form, asked: jobs.Asked) -> jobs.Asked:
+    """Return how urgent the job is and how long it is kept, as a form's fields say."""
+    fields = {name: form.fields[name] for name in ("priority", "ttl_hours") if form.fields.get(name)}
+    wanted = checked(schemas.Keeping, fields)
+    return replace(asked, priority=wanted.priority, ttl_hours=wanted.ttl_hours)
 
 
 def form_webhook(form: Form) -> schemas.JobWebhook | None:

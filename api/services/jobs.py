@@ -1,18 +1,18 @@
 """Jobs: the table of moves, and the moves that people ask for. Those of workers are in ``api.services.leases``."""
 
 import json
-from dataclasses import asdict
-from datetime import datetime
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, func, select, update
+from sqlalchemy import ColumnElement, CursorResult, select, update
 from sqlalchemy.orm import Session
 
 from api.db import now
 from api.errors import Conflict, Gone, NotFound
 from api.models import Job, JobStage, new_id
 from api.queue import send_after_commit
-from api.services import captures, events, photos, routing, tallies, webhooks
+from api.services import cache, captures, events, limits, photos, routing, tallies, webhooks
 from api.settings import Settings
 from engine.errors import InputError
 from engine.options import STAGES, RunOptions, from_dict, preset, with_overrides
@@ -28,8 +28,24 @@ TRANSITIONS: dict[str, frozenset[str]] = {
 }
 TERMINAL = tuple(state for state, following in TRANSITIONS.items() if not following)
 NO_HOLDER: dict[str, Any] = {"holder_host": None, "holder_pid": None, "holder_start": None, "lease_until": None}
-# Share of the whole that a stage takes on a machine without a GPU, for one number to show.
-WEIGHTS = {"ingest": 0.05, "poses": 0.25, "train": 0.6, "compress": 0.1}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a job was asked for: how urgent (-10..10, 0 as a rule), hours kept after its end (None: as the settings say), by whom."""
+
+    priority: int = 0
+    ttl_hours: float | None = None
+    key_id: str | None = None
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True)
+class Again:
+    """What to do differently when a job is run again: from which stage on although there are results, which options."""
+
+    from_stage: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 def move(session: Session, job_id: str, to: str, *conditions: ColumnElement[bool], said: dict[str, Any], **values: Any) -> bool:
@@ -48,15 +64,39 @@ def move(session: Session, job_id: str, to: str, *conditions: ColumnElement[bool
     events.append(session, job_id, "state", {"state": to, **said})
     webhooks.announce(session, job_id, to)
     if to in TERMINAL:
+        extend(session, job_id)
         tallies.add(session, "jobs_ended_total", state=to)
     return True
 
 
+def extend(session: Session, job_id: str) -> None:
+    """Count the time that a job is kept from its end: one that ran for longer than it is kept would vanish with its last stage."""
+    job = session.get_one(Job, job_id, populate_existing=True)
+    if job.expires_at is not None and job.finished_at is not None:
+        job.expires_at = job.finished_at + (job.expires_at - job.created_at)
+        session.flush()
+
+
+def expire_kept(session: Session) -> list[str]:
+    """Delete the ended jobs that have been kept for as long as was asked; returns their ids."""
+    over = Job.deleted_at.is_(None), Job.state.in_(TERMINAL), Job.expires_at <= now(session)
+    query = update(Job).where(*over).values(deleted_at=now(session)).returning(Job.id)
+    return list(session.scalars(query.execution_options(synchronize_session=False)))
+
+
 def create(
-    session: Session, settings: Settings, capture_id: str, options: RunOptions, *, parent: Job | None = None, from_stage: str | None = None
+    session: Session,
+    settings: Settings,
+    capture_id: str,
+    options: RunOptions,
+    asked: Asked = Asked(),
+    *,
+    parent: Job | None = None,
+    from_stage: str | None = None,
 ) -> Job:
     """Make a queued job over the photos that the capture holds now; the doorbell rings after the commit."""
     capture = captures.get(session, capture_id, lock=True)
+    limits.check_jobs(session, asked.key_id)  # after the capture, as uploads do: the other way round two requests could wait for each other
     usable = photos.accepted(session, capture_id)
     if len(usable) < options.ingest.min_photos:
         raise InputError(
@@ -66,6 +106,8 @@ def create(
             "Take 20 to 200 photos that overlap by two thirds, walking around the scene.",
             {"photos": len(usable)},
         )
+    taken, moment = photos.given(session, capture_id), now(session)
+    ttl_hours = settings.job_ttl_hours if asked.ttl_hours is None else asked.ttl_hours
     job = Job(
         id=new_id(),
         capture_id=capture.id,
@@ -74,15 +116,20 @@ def create(
         preset=options.preset,
         options=as_json(options),
         n_photos=len(usable),
-        photos_until=max(photo.seq for photo in photos.given(session, capture_id)),
+        photos_until=max(photo.seq for photo in taken),
         state="queued",
         stage=STAGES[0],
         queue=routing.queue_for(session, settings, STAGES[0]),
-        created_at=now(session),
+        priority=asked.priority,
+        key_id=asked.key_id,
+        traceparent=asked.traceparent,
+        expires_at=moment + timedelta(hours=ttl_hours) if ttl_hours else None,
+        created_at=moment,
     )
     session.add(job)
     session.flush()
-    session.add_all(JobStage(job_id=job.id, name=name, ordinal=n, state="pending") for n, name in enumerate(STAGES))
+    keys = cache.keys(taken, options)
+    session.add_all(JobStage(job_id=job.id, name=name, ordinal=n, state="pending", cache_key=keys[name]) for n, name in enumerate(STAGES))
     events.append(session, job.id, "state", {"state": "queued"})
     send_after_commit(session, job.id, job.queue)
     return job
@@ -127,26 +174,17 @@ def page(session: Session, limit: int, before: str | None, state: str | None = N
     return list(session.scalars(query))
 
 
-def stages_of(session: Session, job_ids: list[str]) -> dict[str, list[JobStage]]:
-    """Return the stages of jobs, in order."""
-    found: dict[str, list[JobStage]] = {each: [] for each in job_ids}
-    query = select(JobStage).where(JobStage.job_id.in_(job_ids)).order_by(JobStage.ordinal).execution_options(populate_existing=True)
-    for stage in session.scalars(query):
-        found[stage.job_id].append(stage)
-    return found
-
-
-def progress_of(stages: list[JobStage]) -> float:
-    """Return how far a job is as one number, 0..1."""
-    return round(sum(WEIGHTS[stage.name] * (1.0 if stage.state in ("done", "skipped") else stage.progress) for stage in stages), 4)
-
-
-def queue_position(session: Session, job: Job) -> int | None:
-    """Return 1 for the job that is next in its queue; None for a job that does not wait."""
-    if job.state != "queued":
-        return None
-    ahead = select(func.count()).where(Job.state == "queued", Job.queue == job.queue, Job.id < job.id, Job.deleted_at.is_(None))
-    return 1 + session.execute(ahead).scalar_one()
+def wait_for_disk(session: Session, settings: Settings, job_id: str) -> None:
+    """Note that a waiting job cannot start because the worker's disk is nearly full; it is rung for again soon, here or elsewhere."""
+    job = session.scalars(select(Job).where(Job.id == job_id, Job.state == "queued").with_for_update()).one_or_none()
+    if job is None:
+        return
+    if job.waits_for != "disk":
+        events.append(session, job_id, "waiting", {"reason": "disk", "min_free_bytes": settings.min_free_bytes})
+    session.refresh(job)
+    job.waits_for, job.dispatched_at = "disk", None
+    job.not_before = now(session) + timedelta(seconds=settings.resend_s / 4)
+    session.flush()
 
 
 def request_cancel(session: Session, job_id: str) -> Job:
@@ -169,19 +207,28 @@ def request_cancel(session: Session, job_id: str) -> Job:
     return job
 
 
-def retry(session: Session, settings: Settings, job_id: str, from_stage: str | None, overrides: dict[str, Any]) -> Job:
-    """Make a new job like an ended one; it takes over what the old one finished, up to ``from_stage``."""
+def retry(session: Session, settings: Settings, job_id: str, again: Again, asked: Asked = Asked()) -> Job:
+    """Make a new job like an ended one, as urgent and kept as long; it takes over what was finished, up to ``again.from_stage``."""
     parent = get(session, job_id)
     if parent.state not in TERMINAL:
         raise Conflict(
             "conflict.job_active", "Job is not over", f"the job {job_id} is {parent.state}", "Cancel it first.", {"state": parent.state}
         )
-    if from_stage is not None and from_stage not in STAGES:
+    stage = again.from_stage
+    if stage is not None and stage not in STAGES:
         raise InputError(
-            "input.unknown_stage", "Unknown stage", f"there is no stage {from_stage[:100]!r}", f"Choose one of: {', '.join(STAGES)}."
+            "input.unknown_stage", "Unknown stage", f"there is no stage {stage[:99]!r}", f"Choose one of: {', '.join(STAGES)}."
         )
-    options = with_overrides(from_dict(parent.options), overrides)
-    return create(session, settings, parent.capture_id, options, parent=parent, from_stage=from_stage)
+    options = with_overrides(from_dict(parent.options), again.options)
+    asked = replace(asked, priority=parent.priority, ttl_hours=hours_kept(parent))
+    return create(session, settings, parent.capture_id, options, asked, parent=parent, from_stage=stage)
+
+
+def hours_kept(job: Job) -> float:
+    """Return the hours that an ended job is kept for; 0 for one without end."""
+    if job.expires_at is None:
+        return 0.0
+    return (job.expires_at - (job.finished_at or job.created_at)).total_seconds() / 3600
 
 
 def delete(session: Session, job_id: str) -> None:

@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 from api.db import now
 from api.models import Job, JobStage
 from api.queue import send_after_commit
-from api.services import events, routing, tallies
+from api.services import events, headway, routing, tallies
 from api.services.jobs import NO_HOLDER, move
+from api.services.standing import in_turn
 from api.settings import Settings
 from engine.errors import SplatError
 from engine.options import STAGES
@@ -56,14 +57,24 @@ class LeaseLostError(Exception):
     """Somebody else holds the job now; what this holder wanted to write was refused."""
 
 
+def claim_next(session: Session, settings: Settings, rung: str, queue: str, holder: Holder) -> Claim | None:
+    """Take the job whose turn it is in a queue; the one that was rung for has a message of its own, or gets this one's job's later."""
+    due = or_(Job.not_before.is_(None), Job.not_before <= now(session))
+    waiting = select(Job.id).where(Job.state == "queued", Job.queue == queue, due, Job.deleted_at.is_(None)).order_by(*in_turn()).limit(1)
+    first = session.scalars(waiting.with_for_update(skip_locked=True)).one_or_none()
+    return claim(session, settings, first or rung, queue, holder)
+
+
 def claim(session: Session, settings: Settings, job_id: str, queue: str, holder: Holder) -> Claim | None:
     """Take a waiting job of a queue; None when there is nothing to do: the message was old, or came twice."""
     moment = now(session)
     free = (Job.queue == queue, or_(Job.not_before.is_(None), Job.not_before <= moment), Job.deleted_at.is_(None), Job.state == "queued")
-    held = {"holder_host": holder.host, "holder_pid": holder.pid, "holder_start": holder.start, "heartbeat_at": moment}
+    held: dict[str, Any] = {"holder_host": holder.host, "holder_pid": holder.pid, "holder_start": holder.start, "heartbeat_at": moment}
     lease = moment + timedelta(seconds=settings.lease_s)
     said = {"host": holder.host.partition("/")[0]}
-    if not move(session, job_id, "running", *free, said=said, fence=Job.fence + 1, lease_until=lease, not_before=None, **held):
+    if not move(
+        session, job_id, "running", *free, said=said, fence=Job.fence + 1, lease_until=lease, not_before=None, waits_for=None, **held
+    ):
         return None
     job = session.execute(select(Job).where(Job.id == job_id).execution_options(populate_existing=True)).scalar_one()
     if job.started_at is None:
@@ -94,13 +105,18 @@ def beat(session: Session, settings: Settings, taken: Claim) -> str:
 
 
 def report(session: Session, settings: Settings, taken: Claim, kind: str, data: dict[str, Any]) -> None:
-    """Write an event of the engine (``progress warning checkpoint``); progress never goes back within an attempt."""
+    """Write an event of the engine (``progress warning checkpoint preview``).
+
+    Progress never goes back within an attempt; the stage's row follows every step of it, an event is written at each whole per cent.
+    """
     beat(session, settings, taken)
     if kind == "progress":
         row = session.get_one(JobStage, (taken.job_id, taken.stage), populate_existing=True)
-        fraction = min(1.0, max(row.progress, float(data.get("fraction", 0.0))))
+        before, fraction = row.progress, min(1.0, max(row.progress, float(data.get("fraction", 0.0))))
         row.progress, row.message, row.data = fraction, str(data.get("message", ""))[:500].replace("\0", ""), dict(data.get("data") or {})
         data = {**data, "fraction": fraction}
+        if int(100 * fraction) <= int(100 * before):
+            return
     events.append(session, taken.job_id, kind, {"stage": taken.stage, **data})
 
 
@@ -111,6 +127,7 @@ class Finished:
     seconds: float
     is_skipped: bool
     stats: dict[str, Any]
+    reason: str | None = None  # why it was skipped
 
 
 def finish_stage(
@@ -153,6 +170,8 @@ def close_stage(session: Session, taken: Claim, finished: Finished) -> None:
     if not finished.is_skipped:
         tallies.observe(session, "stage_seconds", finished.seconds, stage=taken.stage)
     said = {"stage": taken.stage, "state": state, "seconds": finished.seconds, "stats": finished.stats}
+    if finished.reason is not None:
+        said["reason"] = finished.reason
     events.append(session, taken.job_id, "stage", said)
 
 
@@ -216,20 +235,21 @@ def release_dead(session: Session, settings: Settings, host: str, is_alive: Call
 
 
 def lose(session: Session, settings: Settings, job: Job) -> bool:
-    """Count a lost holder: queue the job again, cancel it when that was asked, fail it when it has lost too many."""
+    """Count a lost holder: queue the job again, cancel it when that was asked, fail it when it has lost too many in vain."""
     tallies.add(session, "leases_expired_total")
     observed = Job.fence == job.fence
     count, stage = job.lost_leases + 1, job.stage
     if job.state == "cancelling":
         reopen_stage(session, job.id, stage, "pending")
         return move(session, job.id, "cancelled", observed, said={})
-    if count >= settings.max_lost_leases:
-        detail = f"{count} workers disappeared while they worked on this job, the last in {stage}"
+    in_vain = headway.lost_in_vain(session, job.id) + 1
+    if in_vain >= settings.max_lost_leases:
+        detail = f"{in_vain} workers disappeared one after another while they worked on this job, the last in {stage}"
         error = {**LOST_ERROR, "detail": detail, "stage": stage, "attempt": count}
         reopen_stage(session, job.id, stage, "failed")
         return move(session, job.id, "failed", observed, said={"stage": stage, "error": error}, lost_leases=count, error=error)
     reopen_stage(session, job.id, stage, "pending")
-    said = {"reason": "worker lost", "lost_leases": count}
+    said = {"reason": headway.LOST, "lost_leases": count}
     return move(session, job.id, "queued", observed, said=said, lost_leases=count, dispatched_at=None, **NO_HOLDER)
 
 

@@ -1,6 +1,7 @@
 """A complete installation with the fake engine, on each stack."""
 
 import contextlib
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -10,9 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.photos import upload
+from tests.photos import encoded, form
 from tests.services import Installation, Stack, installed, stack_of, until
 
+SEEDS = itertools.count(1000)
 FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
 
 
@@ -79,10 +81,17 @@ def running(shared: tuple[Service, httpx.Client]) -> tuple[Service, httpx.Client
     return shared
 
 
-def start_job(client, **body) -> str:
-    """Upload three photos and start a job; return its id."""
+def new_capture(client) -> str:
+    """Upload three photos that no other capture has, so that nothing is kept of them; return the capture's id."""
     capture = client.post("/v1/captures", json={}).json()["id"]
-    assert upload(client, capture, 3).status_code == 201
+    files = form(*((f"IMG_{n}.jpg", encoded(next(SEEDS))) for n in range(3)))
+    assert client.post(f"/v1/captures/{capture}/photos", files=files).status_code == 201
+    return capture
+
+
+def start_job(client, capture: str | None = None, **body) -> str:
+    """Start a job over a capture, a new one unless it is named; return its id."""
+    capture = capture or new_capture(client)
     answer = client.post("/v1/jobs", json={"capture_id": capture, **body})
     assert answer.status_code == 202, answer.text
     return answer.json()["id"]

@@ -1,7 +1,8 @@
 """A small engine with the real one's protocol, stamps and exit codes, told by files how to behave: it makes the service's tests quick.
 
 ``fake_engine.py CONTROL stage NAME WORKSPACE --options FILE``. CONTROL/NAME.json may hold ``seconds``, ``fail`` (an error's code),
-``signal`` (a number it kills itself with), ``deaf`` (ignores SIGTERM), ``times`` (misbehaves only so often), ``grandchild``.
+``signal`` (a number it kills itself with), ``deaf`` (ignores SIGTERM), ``times`` (misbehaves only so often), ``grandchild``,
+``babble`` (says the same for so many seconds), ``preview`` (shows a picture).
 CONTROL/chaos.json makes every stage draw its behaviour: ``seed``, ``seconds`` (from, to), the chances of ``fail``, ``hang`` and ``die``.
 """
 
@@ -16,8 +17,10 @@ from pathlib import Path
 
 from engine import errors
 from engine.events import Checkpointed, Event, Progress, StageDone, StageStarted, Warned, failed, to_json_line
-from engine.options import STAGES
-from engine.workspace import Stamp, Workspace, locked, read_stamp, write_json
+from engine.options import STAGES, from_dict
+from engine.report import left_out
+from engine.stages import stage_key
+from engine.workspace import ARTEFACTS, Stamp, Workspace, locked, read_stamp, write_json
 
 STEPS = 20
 FAILURES = {"input": errors.InputError, "capture": errors.CaptureError, "capacity": errors.CapacityError, "internal": errors.InternalError}
@@ -72,20 +75,23 @@ def stage_main(control: Path, stage: str, workspace: Workspace, options: dict) -
     stopped = []
     signal.signal(signal.SIGTERM, signal.SIG_IGN if plan.get("deaf") else lambda *_: stopped.append(True))
     with locked(workspace):
-        if (stamp := read_stamp(workspace, stage)) is not None:
+        key = stage_key(workspace, stage, from_dict(options))
+        if (stamp := read_stamp(workspace, stage)) is not None and stamp.key == key:
             say(StageDone(stage, stamp.seconds, True, stamp.stats))
             return
-        number = STAGES.index(stage)
-        if number and read_stamp(workspace, STAGES[number - 1]) is None:
-            raise errors.InternalError("internal.missing_artefact", "Stage out of order", f"{stage} needs {STAGES[number - 1]}")
+        workspace.stamp(stage).unlink(missing_ok=True)
         say(StageStarted(stage))
         if plan.get("grandchild"):
             note(control, f"grandchild {subprocess.Popen(['sleep', '300']).pid}")
         print("a line for people", file=sys.stderr, flush=True)
         if "fail" in plan:
             raise FAILURES[plan["fail"].partition(".")[0]](plan["fail"], "Told to fail", f"{stage} was told to fail", "Tell it otherwise.")
+        until = time.monotonic() + plan.get("babble", 0)
+        while time.monotonic() < until:
+            say(Progress(stage, 0.5, "still at it", {"step": 7}))
+            time.sleep(0.05)
         work(control, stage, workspace, plan, stopped)
-        write_results(stage, workspace, options)
+        write_results(stage, workspace, options, key)
 
 
 def work(control: Path, stage: str, workspace: Workspace, plan: dict, stopped: list) -> None:
@@ -95,7 +101,12 @@ def work(control: Path, stage: str, workspace: Workspace, plan: dict, stopped: l
     if first:
         note(control, f"resume {stage} {first}")
     for step in range(first, STEPS):
-        say(Progress(stage, step / STEPS, f"step {step}", {"step": step}))
+        data = {"step": step}
+        if plan.get("preview") and step % 10 == 5:
+            workspace.train.mkdir(exist_ok=True)
+            (workspace.train / "preview.webp").write_bytes(f"RIFF {stage} {step}".encode())
+            data["preview"] = "train/preview.webp"
+        say(Progress(stage, step / STEPS, f"step {step}", data))
         if "signal" in plan and step == 2:
             os.kill(os.getpid(), plan["signal"])
         if stopped:
@@ -107,9 +118,10 @@ def work(control: Path, stage: str, workspace: Workspace, plan: dict, stopped: l
         say(Checkpointed(stage, step + 1))
 
 
-def write_results(stage: str, workspace: Workspace, options: dict) -> None:
+def write_results(stage: str, workspace: Workspace, options: dict, key: str) -> None:
     """Write the stage's artefacts and its stamp."""
     photos = sorted(path.name for path in workspace.photos.iterdir())
+    write_artefacts(stage, workspace, photos)
     if stage == "ingest":
         say(Warned(stage, "input.blurred", f"{photos[0]} is blurred", {"photo": photos[0]}))
     if stage == "compress":
@@ -122,13 +134,26 @@ def write_results(stage: str, workspace: Workspace, options: dict) -> None:
             "psnr_db": 30.5,
             "ssim": 0.9,
             "gaussians": options["train"]["max_gaussians"],
+            "left_out": left_out(workspace, {}),
             "stages": {each: stamp.stats for each in STAGES if (stamp := read_stamp(workspace, each))},
         }
         write_json(workspace.report, report)
     stats = {"n_photos": len(photos), **({"kernel": device()} if stage == "train" else {})}
-    stamp = Stamp("key", options[stage], stats, 0.1)
+    stamp = Stamp(key, options[stage], stats, 0.1)
     write_json(workspace.stamp(stage), stamp.__dict__)
     say(StageDone(stage, 0.1, False, stamp.stats))
+
+
+def write_artefacts(stage: str, workspace: Workspace, photos: list[str]) -> None:
+    """Write what the stages before training leave for later ones: a picture a photo, and empty folders."""
+    for name in ARTEFACTS.get(stage, ()):
+        path = workspace.root / name
+        if name.endswith(".json"):
+            write_json(path, [{"name": each, "source_name": each, "accepted": True} for each in photos])
+        elif name != "given":
+            path.mkdir(exist_ok=True)
+            for each in photos if name in ("images", "undistorted") else ():
+                (path / each).write_bytes(f"{stage} of {each}".encode())
 
 
 def device_main(control: Path) -> int:

@@ -10,6 +10,7 @@ from api.db import Database, now
 from api.models import Asset, Job, JobEvent
 from api.services import assets, captures, events, jobs, leases, photos
 from api.services.assets import Stored
+from api.services.headway import lost_in_vain
 from api.services.inspect import PhotoInfo
 from api.services.leases import Claim, Finished, Holder, LeaseLostError
 from api.services.photos import Examined, Received
@@ -100,7 +101,7 @@ def test_every_write_of_a_holder_that_lost_its_lease_is_refused(db, installation
     assert (after.state, after.fence, after.event_seq, after.stage) == ("running", holder.fence, before.event_seq, "ingest")
     with db.reading() as session:
         assert session.scalars(select(Asset)).all() == []
-        assert [stage.state for stage in jobs.stages_of(session, [job_id])[job_id]] == ["running", "pending", "pending", "pending"]
+        assert [stage.state for stage in standing.stages_of(session, [job_id])[job_id]] == ["running", "pending", "pending", "pending"]
 
 
 def test_a_cancelled_job_can_no_longer_succeed(db, installation, job_id):
@@ -166,6 +167,29 @@ def test_the_fifth_lost_worker_fails_a_job_and_says_so(db, installation, job_id)
     assert (job.state, job.error["code"]) == ("failed", "internal.worker_lost")
 
 
+def test_workers_lost_after_something_was_kept_are_not_lost_in_vain(db, installation, job_id):
+    settings = installation.settings
+    for lost in range(1, 10):
+        held = claim(db, settings, job_id)
+        with db.writing() as session:
+            leases.report(session, settings, held, "checkpoint", {"step": lost})
+        lapse(db, job_id)
+        assert expire(db, settings) == [job_id]
+        assert (row(db, job_id).state, row(db, job_id).lost_leases) == ("queued", lost)
+    with db.writing() as session:
+        assert lost_in_vain(session, job_id) == 1
+    held = claim(db, settings, job_id)
+    with db.writing() as session:
+        leases.finish_stage(session, settings, held, Finished(1.0, False, {}))
+    for lost in range(10, 15):
+        lapse(db, job_id)
+        expire(db, settings)
+        assert row(db, job_id).lost_leases == lost
+        claim(db, settings, job_id)
+    assert row(db, job_id).state == "failed"
+    assert row(db, job_id).error["detail"].startswith("5 workers disappeared one after another")
+
+
 def test_a_cancelling_job_whose_worker_is_lost_is_cancelled(db, installation, job_id):
     claim(db, installation.settings, job_id)
     with db.writing() as session:
@@ -203,7 +227,7 @@ def test_progress_never_goes_back_within_an_attempt_and_begins_anew_with_the_nex
         leases.release(session, held)
     claim(db, settings, job_id)
     with db.reading() as session:
-        assert jobs.stages_of(session, [job_id])[job_id][0].progress == 0.0
+        assert standing.stages_of(session, [job_id])[job_id][0].progress == 0.0
 
 
 def test_only_moves_in_the_table_are_made_and_each_is_an_event(db, job_id):
