@@ -7,7 +7,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import logs
-from api.deps import PRINCIPAL
+from api.deps import PRINCIPAL, UUID
 from api.metrics import Requests
 from api.services.keys import Principal
 from api.tracing import Tracer
@@ -50,10 +50,10 @@ class Observed:
 
 
 def say(scope: Scope, method: str, route: str, status: int, seconds: float) -> None:
-    """Write the line of a request; its path is left out, for paths may hold tokens and names."""
+    """Write the line of a request; its path is left out but for ids, for paths may hold tokens and names."""
     fields: dict[str, Any] = {"request_id": scope.get("request_id"), "method": method, "route": route, "status": status}
-    fields |= {"ms": round(1000 * seconds, 1), "key": key_of(scope), **scope.get("path_params", {})}
-    fields.pop("token", None)
+    fields |= {"ms": round(1000 * seconds, 1), "key": key_of(scope)}
+    fields |= {name: value for name, value in scope.get("path_params", {}).items() if UUID.fullmatch(str(value))}
     told = {("job" if name == "job_id" else name): value for name, value in fields.items() if value is not None}
     level = logging.WARNING if status >= 500 else logging.INFO
     log.log(level, "%s %s %d", method, route, status, extra={"fields": told})

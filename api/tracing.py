@@ -1,7 +1,7 @@
 """Traces of requests and of the stages that they lead to, for OpenTelemetry; without its packages only their ids are passed on.
 
 A job keeps the W3C ``traceparent`` of the request that made it, whether or not anybody collects traces here, and the worker's spans
-continue it. Nothing of OpenTelemetry is imported unless ``SPLATWORKS_OTLP_ENDPOINT`` is set.
+continue it. No SDK of OpenTelemetry is imported unless ``SPLATWORKS_OTLP_ENDPOINT`` is set.
 """
 
 import contextlib
