@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 
 from api.db import Database, now
 from api.models import Asset, Job, JobEvent
-from api.services import assets, captures, events, jobs, leases, photos
+from api.services import assets, captures, events, jobs, leases, photos, standing
 from api.services.assets import Stored
 from api.services.headway import lost_in_vain
 from api.services.inspect import PhotoInfo
@@ -30,7 +30,7 @@ def make_job(db: Database, settings) -> str:
     with db.writing() as session:
         capture = captures.create(session, "x")
         files = [Received(f"{n}.jpg", settings.incoming / "none", 10, f"{n:064x}") for n in range(3)]
-        photos.add(session, capture, [Examined(file, file.name, PhotoInfo("jpeg", 400, 300), None) for file in files], 100)
+        photos.add(session, settings, capture, [Examined(file, file.name, PhotoInfo("jpeg", 400, 300), None) for file in files])
         return jobs.create(session, settings, capture.id, preset("draft")).id
 
 
