@@ -15,7 +15,7 @@ from api.deps import State
 from api.metrics import Requests
 from api.middleware import Surround
 from api.observed import Observed
-from api.routes import assets, captures, events, health, jobs, keys, shares, system, uploads, viewer, webhooks
+from api.routes import assets, captures, estimates, events, health, jobs, keys, shares, system, uploads, viewer, webhooks
 from api.schemas import NewJob
 from api.services.keys import check_guarded
 from api.settings import Settings
@@ -39,11 +39,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         for folder in (chosen.data_dir, chosen.incoming, chosen.logs):
             folder.mkdir(parents=True, exist_ok=True)
         db = open_database(chosen)
-        if chosen.keys_required:
-            with db.reading() as session:
-                check_guarded(session, chosen)
-        app.state.splatworks = State(chosen, db, open_storage(chosen))
         try:
+            if chosen.keys_required:
+                with db.reading() as session:
+                    check_guarded(session, chosen)
+            app.state.splatworks = State(chosen, db, open_storage(chosen))
             yield
         finally:
             db.close()
@@ -63,6 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         uploads.router,
         jobs.router,
         keys.router,
+        estimates.router,
         events.router,
         assets.router,
         system.router,

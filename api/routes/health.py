@@ -6,12 +6,13 @@ from fastapi import APIRouter, Request, Response
 from redis.exceptions import RedisError
 
 from api import metrics, schemas
-from api.deps import App, State
+from api.deps import App, State, needs
 from api.errors import StorageAway
 from api.models import Process
 from api.problems import RESPONSES
 from api.queue import CPU_QUEUE, GPU_QUEUE, broker_client
 from api.services import backlog, routing, system
+from api.services.keys import ADMIN
 from engine.errors import CapacityError
 
 router = APIRouter(tags=["system"], responses=RESPONSES)
@@ -44,7 +45,7 @@ def get_readiness(app: App) -> schemas.Health:
     return schemas.Health(status="ok", checks=checks)
 
 
-@router.get("/metrics", operation_id="get_metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get("/metrics", dependencies=[needs(ADMIN)], operation_id="get_metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 def get_metrics(request: Request, app: App) -> Response:
     """Return figures in Prometheus's text format; where keys are needed, other machines need one for this too."""
     body, content_type = metrics.render(app, request.app.state.requests, request.headers.get("accept", ""))

@@ -4,13 +4,7 @@ import json
 import subprocess
 import sys
 
-import pytest
-from pydantic import ValidationError
-from sqlalchemy import text
-
 from api.app import create_app, document_text
-from api.db import make_engine, migrate
-from api.models import Base
 from api.settings import Settings
 from tests.api.conftest import is_problem
 from tests.services import REPOSITORY
@@ -50,19 +44,6 @@ def test_a_foreign_host_or_web_page_is_refused(client):
         assert client.get("/healthz", headers={"Host": host}).status_code in (200, 400, 403), host
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org"])
-def test_listening_for_other_machines_needs_a_word(host, monkeypatch):
-    with pytest.raises(ValidationError, match="SPLATWORKS_ALLOW_REMOTE=1"):
-        Settings(host=host)
-    monkeypatch.setenv("SPLATWORKS_ALLOW_REMOTE", "1")
-    assert Settings(host=host).host == host
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.5.5.5"])
-def test_listening_on_loopback_needs_none(host):
-    assert Settings(host=host).host == host
-
-
 def test_system_options_and_presets_describe_the_installation(client, installation):
     system = client.get("/v1/system").json()
     assert system["database"] == ("postgresql" if installation.stack.postgres_url else "sqlite")
@@ -94,46 +75,3 @@ def test_the_api_process_loads_neither_torch_nor_numpy_nor_pillow():
     code = "import sys, api.app; print([m for m in ('torch', 'numpy', 'PIL', 'pycolmap') if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
-
-
-def test_the_migration_that_names_devices_goes_up_and_down_and_keeps_the_rows(stack, tmp_path):
-    settings = Settings(database_url=stack.new_database() or f"sqlite:///{tmp_path}/x.db")
-    migrate(settings, "0002")
-    engine = make_engine(settings)
-    try:
-        migrate(settings, "-1")
-        with engine.begin() as connection:
-            row = "INSERT INTO process (id, kind, host, pid, queues, seen_at) VALUES ('a', 'worker', 'h', 1, 'gpu', '2026-11-20 00:00:00')"
-            connection.execute(text(row))
-        migrate(settings, "0002")
-        with engine.connect() as connection:
-            assert connection.execute(text("SELECT queues, device FROM process")).one() == ("gpu", "")
-        migrate(settings, "-1")
-        with engine.connect() as connection:
-            assert "device" not in connection.execute(text("SELECT * FROM process")).mappings().one()
-        migrate(settings)
-    finally:
-        engine.dispose()
-    stack.give_back(settings.database_url)
-
-
-def test_migrations_go_up_and_down_and_make_the_tables_of_the_models(stack, tmp_path):
-    from alembic.autogenerate import compare_metadata
-    from alembic.migration import MigrationContext
-    from sqlalchemy import inspect
-
-    settings = Settings(database_url=stack.new_database() or f"sqlite:///{tmp_path}/x.db")
-    migrate(settings)
-    engine = make_engine(settings)
-    try:
-        with engine.connect() as connection:
-            assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
-        migrate(settings, "base")
-        with engine.connect() as connection:
-            assert set(inspect(connection).get_table_names()) <= {"alembic_version"}
-        migrate(settings)
-        with engine.connect() as connection:
-            assert set(inspect(connection).get_table_names()) == {"alembic_version", *Base.metadata.tables}
-    finally:
-        engine.dispose()
-    stack.give_back(settings.database_url)
