@@ -23,8 +23,8 @@ INSIDE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("private", ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fec0::/10")),
     ("shared by a provider's customers (CGNAT)", ("100.64.0.0/10",)),
     ("multicast", ("224.0.0.0/4", "ff00::/8")),
-    ("reserved", ("192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15", "240.0.0.0/4", "100::/64", "2001::/23", "5f00::/16")),
     ("for documentation only", ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "3fff::/20")),
+    ("reserved", ("192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15", "240.0.0.0/4", "2001::/23", "::/3", "4000::/2", "8000::/1")),
 )
 BLOCKED = tuple((reason, tuple(ipaddress.ip_network(each) for each in networks)) for reason, networks in INSIDE)
 SIX_TO_FOUR = ipaddress.IPv6Network("2002::/16")
