@@ -134,5 +134,12 @@ class NoSpace(CapacityError):
     status: ClassVar[int] = 507
 
 
+class DoesNotFit(CapacityError):
+    """What is asked for is more than this machine can do; to ask again does not help, to ask for less does."""
+
+    status: ClassVar[int] = 422
+    retryable = False
+
+
 class StorageAway(CapacityError):
     """The storage of the files does not answer: a request may come again, a job waits and is not counted as broken."""

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from api.errors import Conflict, NoSpace, RangeNotSatisfiable, RequestError
+from api.errors import Conflict, DoesNotFit, NoSpace, RangeNotSatisfiable, RequestError
 from api.schemas import Problem
 from engine.errors import Cancelled, CapacityError, CaptureError, InputError, InternalError, SplatError
 
@@ -31,7 +31,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 def status_of(error: SplatError) -> int:
     """Return the HTTP status of an error."""
-    if isinstance(error, RequestError | NoSpace):
+    if isinstance(error, RequestError | NoSpace | DoesNotFit):
         return error.status
     statuses: dict[type[SplatError], int] = {InputError: 422, CaptureError: 422, CapacityError: 503, Cancelled: 409}
     return next((status for kind, status in statuses.items() if isinstance(error, kind)), 500)

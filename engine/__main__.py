@@ -156,7 +156,8 @@ def run_estimate(arguments: argparse.Namespace) -> int:
     from engine.estimate.words import sentences  # noqa: PLC0415
 
     try:
-        figures = estimate(Path(arguments.folder), read_options(arguments))
+        sizes = read_sizes(Path(arguments.sizes)) if arguments.sizes else None
+        figures = estimate(Path(arguments.folder), read_options(arguments), sizes)
     except SplatError as error:
         if arguments.json:
             write_line(sys.stdout, json.dumps({"error": error.to_dict()}))
@@ -164,6 +165,11 @@ def run_estimate(arguments: argparse.Namespace) -> int:
         return error.exit_code
     sys.stdout.write(json.dumps(figures, indent=1) + "\n" if arguments.json else sentences(figures))
     return 0
+
+
+def read_sizes(path: Path) -> list[tuple[int, int]]:
+    """Return the sizes of photos in a JSON file: [[width, height], …]."""
+    return [(int(width), int(height)) for width, height in json.loads(path.read_text())]
 
 
 def run_device(_arguments: argparse.Namespace) -> int:
@@ -199,6 +205,7 @@ def parser() -> argparse.ArgumentParser:
     estimate = commands.add_parser("estimate", help="what a run will take: seconds of each stage, memory, disk")
     estimate.add_argument("folder", help="photos, or a workspace with poses")
     estimate.add_argument("--json", action="store_true", help="figures as JSON")
+    estimate.add_argument("--sizes", help="JSON file of [width, height] of each photo; the folder's only lend their colours")
     commands.add_parser("device", help="what stages would run on here, after trying it")
     for command in (run, stage, estimate):
         command.add_argument("--preset", default="draft", help=", ".join(PRESETS))

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from api.db import now
 from api.errors import Conflict, Gone, NotFound
-from api.models import Job, JobStage, new_id
+from api.models import Job, JobStage, Photo, new_id
 from api.queue import send_after_commit
 from api.services import cache, captures, events, limits, photos, routing, tallies, webhooks
 from api.settings import Settings
@@ -97,15 +97,7 @@ def create(
     """Make a queued job over the photos that the capture holds now; the doorbell rings after the commit."""
     capture = captures.get(session, capture_id, lock=True)
     limits.check_jobs(session, asked.key_id)  # after the capture, as uploads do: the other way round two requests could wait for each other
-    usable = photos.accepted(session, capture_id)
-    if len(usable) < options.ingest.min_photos:
-        raise InputError(
-            "input.too_few_photos",
-            "Too few photos",
-            f"the capture has {len(usable)} usable photos; at least {options.ingest.min_photos} are needed",
-            "Take 20 to 200 photos that overlap by two thirds, walking around the scene.",
-            {"photos": len(usable)},
-        )
+    usable = usable_photos(session, capture_id, options)
     taken, moment = photos.given(session, capture_id), now(session)
     ttl_hours = settings.job_ttl_hours if asked.ttl_hours is None else asked.ttl_hours
     job = Job(
@@ -133,6 +125,20 @@ def create(
     events.append(session, job.id, "state", {"state": "queued"})
     send_after_commit(session, job.id, job.queue)
     return job
+
+
+def usable_photos(session: Session, capture_id: str, options: RunOptions) -> list[Photo]:
+    """Return the photos that a job would run over; ``InputError`` when they are too few."""
+    usable = photos.accepted(session, capture_id)
+    if len(usable) < options.ingest.min_photos:
+        raise InputError(
+            "input.too_few_photos",
+            "Too few photos",
+            f"the capture has {len(usable)} usable photos; at least {options.ingest.min_photos} are needed",
+            "Take 20 to 200 photos that overlap by two thirds, walking around the scene.",
+            {"photos": len(usable)},
+        )
+    return usable
 
 
 def as_json(options: RunOptions) -> dict[str, Any]:

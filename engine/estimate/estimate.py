@@ -70,13 +70,17 @@ class StageEstimate:
     peak_memory_bytes: int
 
 
-def estimate(folder: Path, options: RunOptions) -> dict[str, Any]:
+def estimate(folder: Path, options: RunOptions, sizes: list[tuple[int, int]] | None = None) -> dict[str, Any]:
     """Return what a run over a folder of photos, or what is left of one in a posed workspace, will take, as JSON values.
 
+    With ``sizes`` (width, height) the run is over that many photos of these sizes, and the folder's, if any, only lend their colours.
     Takes seconds itself: training is tried. Raises ``InputError`` input.no_photos, and what the train stage raises before its first step.
     """
-    is_posed = (folder / "undistorted" / "sparse").is_dir()
-    photos = photos_of_workspace(folder) if is_posed else photos_in(folder)
+    is_posed = sizes is None and (folder / "undistorted" / "sparse").is_dir()
+    if sizes is not None:
+        photos = Photos([source.path for source in list_sources(folder)], sizes)
+    else:
+        photos = photos_of_workspace(folder) if is_posed else photos_in(folder)
     with tempfile.TemporaryDirectory() as scratch:
         workspace = Workspace.at(Path(scratch))
         if is_posed:

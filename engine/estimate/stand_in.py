@@ -22,9 +22,13 @@ FLOOR_Y, FLOOR_RADIUS = 1.0, 3.0
 
 
 def write_stand_in(undistorted: Path, photos: list[Path], sizes: list[tuple[int, int]]) -> None:
-    """Fill ``undistorted`` with images/ and sparse/ of as many photos as ``sizes`` (width, height) names; ``photos`` give the colours."""
+    """Fill ``undistorted`` with images/ and sparse/ of as many photos as ``sizes`` (width, height) names.
+
+    ``photos`` give the colours; without any they are random, in patches as large as a photo's.
+    """
     images = undistorted / "images"
     images.mkdir(parents=True)
+    photos = photos or [write_patches(undistorted / "patches.png")]
     shown = [photos[index * len(photos) // min(N_SHOWN, len(photos))] for index in range(min(N_SHOWN, len(photos)))]
     kept: dict[tuple[int, tuple[int, int]], Path] = {}
     for index, size in enumerate(sizes):
@@ -38,6 +42,13 @@ def write_stand_in(undistorted: Path, photos: list[Path], sizes: list[tuple[int,
             ImageOps.fit(opened.convert("RGB"), size).save(target, quality=90)
         kept[source, size] = target
     write_reconstruction(undistorted / "sparse", ring(sizes))
+
+
+def write_patches(path: Path) -> Path:
+    """Write a picture of random patches and return its path."""
+    patches = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    PillowImage.fromarray(patches).resize((640, 480), PillowImage.Resampling.BICUBIC).save(path)
+    return path
 
 
 def name_of(index: int) -> str:

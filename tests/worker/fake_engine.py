@@ -165,9 +165,28 @@ def device_main(control: Path) -> int:
     return 0
 
 
+def estimate_main(control: Path, arguments: list[str]) -> int:
+    """Say what a run would take, in round figures; ``estimate.json`` may hold ``seconds``, ``fail``, ``memory``."""
+    plan = behaviour(control, "estimate")
+    note(control, f"start estimate {os.getpid()}")
+    time.sleep(plan.get("seconds", 0))
+    if "fail" in plan:
+        error = FAILURES[plan["fail"].partition(".")[0]](
+            plan["fail"], "Told to fail", "the estimate was told to fail", "Tell it otherwise."
+        )
+        print(json.dumps({"error": error.to_dict()}))
+        return error.exit_code
+    n_photos = len(json.loads(Path(arguments[arguments.index("--sizes") + 1]).read_text()))
+    one = {"seconds": 1.0 * n_photos, "low": 1.0, "high": 2.0 * n_photos, "peak_memory_bytes": plan.get("memory", 1 << 20)}
+    print(json.dumps({"stages": dict.fromkeys(STAGES, one), "disk_bytes": plan.get("disk", 1 << 20)}))
+    return 0
+
+
 def main() -> int:
     if sys.argv[2:] == ["device"]:
         return device_main(Path(sys.argv[1]))
+    if sys.argv[2] == "estimate":
+        return estimate_main(Path(sys.argv[1]), sys.argv[3:])
     control, _word, stage, root, _flag, options = sys.argv[1:]
     workspace = Workspace.at(Path(root))
     try:

@@ -118,3 +118,10 @@ def test_a_posed_workspace_is_tried_on_its_own_photos(photos: Path, tmp_path: Pa
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (59.6, "1 min 0 s"), (75.0, "1 min 15 s"), (7384.0, "2 h 3 min")])
 def test_seconds_are_said_as_people_say_them(seconds: float, words: str) -> None:
     assert said(seconds) == words
+
+
+def test_sizes_alone_stand_for_photos_that_are_still_to_be_taken(tmp_path: Path) -> None:
+    figures = estimate(tmp_path, options(), [(384, 288)] * 4)
+    assert (figures["photos"], figures["basis"]) == (4, "photos")
+    assert figures["megapixels"] == pytest.approx(0.44, abs=0.01)
+    assert figures["stages"]["train"]["seconds"] > 0
