@@ -45,7 +45,13 @@ def get_readiness(app: App) -> schemas.Health:
     return schemas.Health(status="ok", checks=checks)
 
 
-@router.get("/metrics", dependencies=[needs(ADMIN)], operation_id="get_metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get(
+    "/metrics",
+    dependencies=[needs(ADMIN)],
+    operation_id="get_metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}},
+)
 def get_metrics(request: Request, app: App) -> Response:
     """Return figures in Prometheus's text format; where keys are needed, other machines need one for this too."""
     body, content_type = metrics.render(app, request.app.state.requests, request.headers.get("accept", ""))
