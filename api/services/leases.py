@@ -49,8 +49,8 @@ class Claim:
 
     @property
     def is_mine(self) -> ColumnElement[bool]:
-        """The WHERE term of every write under this claim."""
-        return (Job.id == self.job_id) & (Job.fence == self.fence)
+        """The WHERE term of every write under this claim. The stage is part of it: what ended once is not ended again by a late error."""
+        return (Job.id == self.job_id) & (Job.fence == self.fence) & (Job.stage == self.stage)
 
 
 class LeaseLostError(Exception):

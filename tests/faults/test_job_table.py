@@ -4,6 +4,7 @@ Hypothesis draws the orders. Holders are never told that they lost a job: they g
 """
 
 import itertools
+import os
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -25,15 +26,16 @@ from sqlalchemy import select, update
 from api.db import now, open_database
 from api.errors import RequestError
 from api.models import Asset, Capture, Job, JobEvent, JobStage, Photo
-from api.services import assets, jobs, leases
+from api.services import assets, headway, jobs, leases
 from api.services.jobs import TERMINAL, TRANSITIONS
 from api.services.leases import Claim, Finished, Holder, LeaseLostError
 from engine.errors import CapacityError, CaptureError, InternalError
 from engine.options import STAGES, preset
 from tests.services import installed
 
+N_EXAMPLES = int(os.environ.get("SPLATWORKS_TEST_EXAMPLES", "6"))  # so that the suite stays quick; a hundred for an hour of doubt
 EXAMPLES = settings(
-    max_examples=25, stateful_step_count=35, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True, derandomize=False
+    max_examples=N_EXAMPLES, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True, database=None
 )
 ERRORS = {
     "mine": InternalError("internal.something", "Broken", "a stage broke"),
@@ -60,7 +62,7 @@ class JobTable(RuleBasedStateMachine):
         """Do what a holder does; it must be refused, and change nothing, when the job is not its own in one of the states."""
         before = self.picture(claim.job_id)
         job = before[0]
-        may = job["fence"] == claim.fence and job["state"] in states
+        may = (job["fence"], job["stage"]) == (claim.fence, claim.stage) and job["state"] in states
         try:
             yield
         except LeaseLostError:
@@ -104,7 +106,8 @@ class JobTable(RuleBasedStateMachine):
         self.n_holders += 1
         with self.db.writing() as session:
             taken = leases.claim(session, self.settings, job_id, "cpu", Holder("here", self.n_holders, "then"))
-        assert (taken is not None) == may or (taken and not may)
+        assert taken is not None or not may, f"{job_id} waits and was not given"
+        assert taken is None or (job.state, job.deleted_at, job.fence) == ("queued", None, taken.fence - 1)
         return multiple() if taken is None else taken
 
     @rule(claim=claims)
@@ -192,6 +195,7 @@ class JobTable(RuleBasedStateMachine):
             rows = session.scalars(select(Job)).all()
             for job in rows:
                 self.check_row(job)
+                assert headway.lost_in_vain(session, job.id) < self.settings.max_lost_leases
                 self.check_history(job, list(session.scalars(select(JobEvent).where(JobEvent.job_id == job.id).order_by(JobEvent.seq))))
                 self.check_stages(job, list(session.scalars(select(JobStage).where(JobStage.job_id == job.id).order_by(JobStage.ordinal))))
                 self.check_assets(job, list(session.scalars(select(Asset).where(Asset.job_id == job.id))))
@@ -202,7 +206,6 @@ class JobTable(RuleBasedStateMachine):
         held = job.state in leases.HELD
         assert held == (job.holder_pid is not None) == (job.lease_until is not None), f"{job.id} is {job.state}"
         assert job.error_attempts <= self.settings.max_error_attempts
-        assert job.lost_leases <= self.settings.max_lost_leases
         assert (job.finished_at is not None) == (job.state in TERMINAL)
         before = self.seen.get(job.id)
         if before is None:
@@ -246,7 +249,7 @@ class JobTable(RuleBasedStateMachine):
         assert {row.storage_key.split("/")[3] for row in rows} <= {str(job.fence)}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_no_order_of_claims_losses_cancels_and_retries_breaks_the_job_table(stack, tmp_path):
     with installed(stack, tmp_path / "data", broker_url="", retry_backoff_s=0.0) as installation:
         table = open_database(installation.settings)
