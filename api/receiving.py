@@ -93,7 +93,10 @@ async def complete(app: State, upload_id: str, etags: dict[int, str]) -> Upload:
     if row.state != intake.OPEN:
         return row
     async with held(app, row) as mine:
-        return await run_in_threadpool(gather, app, mine, etags)
+        try:
+            return await run_in_threadpool(gather, app, mine, etags)
+        finally:
+            mine.spool.remove()  # the parts are where they were
 
 
 def gather(app: State, mine: Held, etags: dict[int, str]) -> Upload:
