@@ -19,6 +19,8 @@ from engine.errors import SplatError
 from engine.options import STAGES
 
 HELD = ("running", "cancelling")
+DISK_ATTEMPTS = 60
+DISK_PAUSE_S = 600.0  # with the attempts above: most of ten hours
 LOST_ERROR = {
     "family": "internal",
     "code": "internal.worker_lost",
@@ -190,6 +192,8 @@ def end_attempt(session: Session, settings: Settings, taken: Claim, error: dict[
         raise LeaseLostError(taken.job_id)
     if job.state == "cancelling":
         return end_cancelled(session, taken)
+    if error["code"] == "capacity.disk" and (state := wait_for_space(session, settings, taken, error)):
+        return state
     error = {**error, "stage": taken.stage, "attempt": job.error_attempts + 1}
     counted = {"error_attempts": job.error_attempts + 1, "error": error}
     said = {"stage": taken.stage, "error": error}
@@ -201,6 +205,22 @@ def end_attempt(session: Session, settings: Settings, taken: Claim, error: dict[
     pause = timedelta(seconds=settings.retry_backoff_s * 2**job.error_attempts)
     later = {"not_before": now(session) + pause, "dispatched_at": None}
     move(session, taken.job_id, "queued", taken.is_mine, said=said, **counted, **later, **NO_HOLDER)
+    return "queued"
+
+
+def wait_for_space(session: Session, settings: Settings, taken: Claim, error: dict[str, Any]) -> str | None:
+    """Queue a job whose worker's disk is full, uncounted: it goes on from its checkpoint when there is space, here or elsewhere.
+
+    None when it has been tried so often that it may well be the job itself that fills the disk.
+    """
+    attempt = session.get_one(JobStage, (taken.job_id, taken.stage), populate_existing=True).attempt
+    if attempt >= DISK_ATTEMPTS:
+        return None
+    reopen_stage(session, taken.job_id, taken.stage, "pending")
+    pause = timedelta(seconds=min(DISK_PAUSE_S, settings.retry_backoff_s * 2 ** min(attempt - 1, 16)))
+    later = {"waits_for": "disk", "not_before": now(session) + pause, "dispatched_at": None}
+    said = {"stage": taken.stage, "reason": "disk", "error": error}
+    move(session, taken.job_id, "queued", taken.is_mine, said=said, **later, **NO_HOLDER)
     return "queued"
 
 
