@@ -94,8 +94,9 @@ def add_headers(scope: Scope, headers: MutableHeaders) -> None:
         headers.setdefault(name, value)
     if not path.startswith("/static/"):  # scripts of the pages, which as workers would be held to it
         headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
-    framed = "frame-ancestors 'self'" in headers.get("content-security-policy", "")
-    headers.setdefault("X-Frame-Options", "SAMEORIGIN" if framed else "DENY")
+    ancestors = headers.get("content-security-policy", "").partition("frame-ancestors ")[2].partition(";")[0].strip()
+    if ancestors in ("", "'none'", "'self'"):  # it cannot name other hosts, as a shared splat's policy may
+        headers.setdefault("X-Frame-Options", "SAMEORIGIN" if ancestors == "'self'" else "DENY")
     if path.startswith("/v1"):
         headers.setdefault("Cache-Control", "private, no-store")
     if scope["scheme"] == "https":
