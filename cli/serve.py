@@ -70,13 +70,13 @@ def serve(settings: Settings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, service.on_signal)
         service.write_line("serve", f"starting; everything is kept in {settings.data_dir}")
+        _migrate(settings)
+        _check_key(settings)
         broker_child, broker_url = _broker(settings, runtime)
         try:
             if broker_child is not None:
                 broker_child.start(service.write_line)
                 broker.wait_until_answers(runtime / "broker.sock")
-            _migrate(settings)
-            _check_key(settings)
             service.children = _children(service, broker_url)
             _watch(service, broker_child)
         finally:

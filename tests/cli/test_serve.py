@@ -76,10 +76,11 @@ def test_a_taken_port_is_named(tmp_path):
     assert "--port" in ended.stderr
 
 
-def test_an_open_address_without_keys_is_refused(tmp_path):
+def test_an_address_that_others_reach_is_refused_until_there_is_a_key(tmp_path):
     ended = run("serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(tmp_path / "data"))
     assert ended.returncode == 1
-    assert "Invalid setting" in ended.stderr
+    assert "No key yet" in ended.stderr
+    assert "splatworks keys create" in ended.stderr
     assert "ALLOW_REMOTE" in ended.stderr
 
 
