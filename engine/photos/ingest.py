@@ -3,9 +3,7 @@
 import hashlib
 import os
 import shutil
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,18 +20,22 @@ from engine.photos.masks import warn_of_partners as warn_of_masks
 from engine.photos.posed import GivenPoses, find_poses, refuse_unposed, write_given
 from engine.photos.posed import warn_of_partners as warn_of_poses
 from engine.photos.record import PhotoRecord, assign_groups, require_enough, summary
+from engine.photos.sandbox import Ask, Broken, Limits, run_all
 from engine.photos.select import Measures, blurred, content_problem, find_copies, measure
 from engine.photos.sources import Source, list_sources
 from engine.workspace import Workspace, hash_file, replacing_folder, write_json
 
 STAGE = "ingest"
-# Megapixels decoded at a time over all threads, about 4 bytes each and two copies: bounds memory at 1 to 2 GB whatever is uploaded.
+# Megapixels decoded at a time over all children, about 4 bytes each and two copies: bounds memory at 1 to 2 GB whatever is uploaded.
 _MEGAPIXELS_IN_FLIGHT = 150.0
+# What one child may take beyond its start: 16-bit grey is the dearest, three copies of 8 bytes; and room for masks and profiles.
+_BYTES_PER_PIXEL = 32
+_BYTES_BESIDE = 1 << 30
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a decoding thread hands back; ``measures`` is None for a photo that was refused."""
+    """What a decoding child hands back; ``measures`` is None for a photo that was refused."""
 
     record: PhotoRecord
     pixel_hash: str = ""
@@ -65,25 +67,6 @@ class Folders:
     def of(self, record: PhotoRecord) -> list[Path]:
         """Return all files that a photo may have."""
         return [self.images / record.name, self.masks / f"{record.name}.png", self.alpha / f"{record.name}.png"]
-
-
-class _Gate:
-    """Lets threads in while the megapixels they hold stay under a limit; one is always let in."""
-
-    def __init__(self, limit: float) -> None:
-        self.limit, self.held, self.changed = limit, 0.0, threading.Condition()
-
-    @contextmanager
-    def holding(self, megapixels: float) -> Iterator[None]:
-        with self.changed:
-            self.changed.wait_for(lambda: self.held == 0 or self.held + megapixels <= self.limit)
-            self.held += megapixels
-        try:
-            yield
-        finally:
-            with self.changed:
-                self.held -= megapixels
-                self.changed.notify_all()
 
 
 def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[str, Any]:
@@ -129,31 +112,37 @@ def _write_given(workspace: Workspace, capture: Capture, records: list[PhotoReco
 
 
 def _prepare_all(capture: Capture, folders: Folders, options: RunOptions, on_event: OnEvent) -> list[Prepared]:
-    gate, allowed, sources = _Gate(_MEGAPIXELS_IN_FLIGHT), formats(), capture.sources
+    """Prepare every photo in children: what a photo does to its decoder is that photo's loss alone."""
+    allowed, sources = formats(), capture.sources
+    limits = Limits(_MEGAPIXELS_IN_FLIGHT, int(_BYTES_BESIDE + _BYTES_PER_PIXEL * options.ingest.max_megapixels * 1e6))
 
-    def work(source: Source) -> Prepared:
-        return _prepare(source, capture, folders, options.ingest, (gate, allowed))
+    def work(source: Source, ask: Ask) -> Prepared:
+        return _prepare(source, capture, folders, options.ingest, (ask, allowed))
 
-    prepared = []
-    pool = ThreadPoolExecutor(options.threads or os.cpu_count() or 1)
-    try:
-        for each in pool.map(work, sources):
-            prepared.append(each)
-            on_event(Progress(STAGE, 0.95 * len(prepared) / len(sources), f"{len(prepared)} of {len(sources)} photos read"))
-    finally:
-        # A stop request is not kept waiting for the photos not begun.
-        pool.shutdown(cancel_futures=True)
-    return prepared
+    def on_done(n_done: int) -> None:
+        on_event(Progress(STAGE, 0.95 * n_done / len(sources), f"{n_done} of {len(sources)} photos read"))
+
+    found = run_all(sources, work, limits, options.threads or os.cpu_count() or 1, on_done)
+    return [_given_up(source, each, folders) if isinstance(each, Broken) else each for source, each in zip(sources, found, strict=True)]
 
 
-def _prepare(source: Source, capture: Capture, folders: Folders, options: IngestOptions, context: tuple[_Gate, list[str]]) -> Prepared:
-    gate, allowed = context
+def _given_up(source: Source, broken: Broken, folders: Folders) -> Prepared:
+    for suffix in (".jpg", ".png"):  # what it had written before its end
+        for path in folders.of(PhotoRecord(source.stem + suffix, source.shown)):
+            path.unlink(missing_ok=True)
+    code = "photo.too_costly" if broken.too_costly else "photo.crashes"
+    detail = f"{source.shown} cannot be used: {broken.how}; export it again"
+    return Prepared(PhotoRecord(source.stem, source.shown, reason=code, detail=detail))
+
+
+def _prepare(source: Source, capture: Capture, folders: Folders, options: IngestOptions, context: tuple[Ask, list[str]]) -> Prepared:
+    ask, allowed = context
     record = PhotoRecord(source.stem, source.shown)
     try:
         with open_photo(source.path, allowed, options) as photo:
             record = replace(record, source_width=photo.width, source_height=photo.height)
-            with gate.holding(photo.width * photo.height / 1e6):
-                decoded = decode(photo, options.max_side, capture.posed_size(source, photo.size))
+            ask(photo.width * photo.height / 1e6)
+            decoded = decode(photo, options.max_side, capture.posed_size(source, photo.size))
         measures = measure(decoded.pixels)
         record = replace(_describe(record, decoded), sha256=hash_file(source.path), sharpness=round(measures.sharpness, 3))
         problem = content_problem(measures)

@@ -143,3 +143,11 @@ def icc_segments(profile: bytes, size: int = 60_000) -> list[bytes]:
     """Return the APP2 segments that carry an ICC profile."""
     pieces = [profile[at : at + size] for at in range(0, len(profile), size)]
     return [segment(0xE2, b"ICC_PROFILE\0" + bytes([n + 1, len(pieces)]) + piece) for n, piece in enumerate(pieces)]
+
+
+def endless_jpeg(width: int, height: int, n_scans: int) -> bytes:
+    """Return a progressive JPEG whose last scan comes so many times: some hundred kilobytes that take a decoder minutes."""
+    ramp = Image.linear_gradient("L").resize((width, height))
+    data = encoded(ramp, "JPEG", quality=60, progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * n_scans + data[-2:]

@@ -275,6 +275,8 @@ def broken(seeds: Seeds) -> list[PhotoCase]:
     tall = e.resized_jpeg(photo(), 400, 3000)
     found.append(PhotoCase("a tenth of its rows.jpg", "a tenth.jpg", tall, ACCEPTED, (USED, *EITHER)))
     wide = e.png(30_001, 2000, e.grey_rows(30_001, 2000), colour=0)
+    endless = e.endless_jpeg(4000, 3000, 20_000)
+    found.append(PhotoCase("20,000 scans.jpg", "endless.jpg", endless, ACCEPTED, ("photo.too_costly",)))
     found.append(PhotoCase("arithmetic.jpg", "arithmetic.jpg", arithmetic, ACCEPTED, (USED, *EITHER)))
     found.append(PhotoCase("wider than is read.png", "wide.png", wide, ACCEPTED, ("photo.too_large",)))
     return found
