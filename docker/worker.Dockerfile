@@ -31,7 +31,7 @@ WORKDIR /data
 ENV SPLATWORKS_DATA_DIR=/data PYTHONUNBUFFERED=1 SPLATWORKS_DEVICE=cuda
 VOLUME /data
 # SIGTERM ends softly: the stage writes a checkpoint and the job goes on at another worker.
-CMD ["celery", "-A", "worker.app", "worker", "-c", "1", "-Q", "gpu", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
+CMD ["celery", "--quiet", "-A", "worker.app", "worker", "-c", "1", "-Q", "gpu", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
 
 FROM python:3.11-slim-bookworm AS cpu
 ARG PIP_EXTRA_INDEX_URL=
@@ -43,4 +43,4 @@ USER splatworks
 WORKDIR /data
 ENV SPLATWORKS_DATA_DIR=/data PYTHONUNBUFFERED=1
 VOLUME /data
-CMD ["celery", "-A", "worker.app", "worker", "-c", "1", "-Q", "cpu", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
+CMD ["celery", "--quiet", "-A", "worker.app", "worker", "-c", "1", "-Q", "cpu", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]

@@ -1,15 +1,22 @@
 """docker-compose.yml and the Dockerfiles, as far as they can be checked without a Docker engine: every reference must resolve."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
+from api.db import migrate, open_database
+from api.models import new_id
+from api.services import system
 from api.settings import Settings
 from api.storage import open_storage
+from worker import liveness, seen
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -67,7 +74,7 @@ def test_build_names_a_dockerfile_and_a_stage_that_exist(name):
 def test_environment_makes_settings_that_are_accepted(name, monkeypatch):
     environment = {key: with_defaults(str(value)) for key, value in OURS[name]["environment"].items()}
     known = {f"SPLATWORKS_{field.upper()}" for field in Settings.model_fields}
-    assert set(environment) - {"AWS_ALLOW_HTTP"} <= known
+    assert set(environment) <= known
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
     settings = Settings()
@@ -75,6 +82,47 @@ def test_environment_makes_settings_that_are_accepted(name, monkeypatch):
     assert settings.storage_options["aws_endpoint"] == "http://storage:8333"
     assert open_storage(settings).root is None
     assert settings.device == ("cuda" if name in GPU_WORKERS else "auto")
+    assert settings.keys_required
+    assert settings.log_format == "json"
+
+
+@pytest.mark.parametrize("name", [name for name, service in SERVICES.items() if service.get("restart") != "no"])
+def test_what_goes_on_running_has_a_healthcheck(name):
+    service = SERVICES[name]
+    if "test" not in service.get("healthcheck", {}):
+        assert "\nHEALTHCHECK " in (ROOT / service["build"]["dockerfile"]).read_text()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_containers_can_gain_no_rights(name):
+    assert OURS[name]["cap_drop"] == ["ALL"]
+    assert OURS[name]["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_the_first_start_makes_the_tables_and_a_key_and_the_second_none(tmp_path):
+    assert all("migrate" in service["depends_on"] for name, service in OURS.items() if name != "migrate")
+    environment = {**os.environ, "SPLATWORKS_DATA_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    program, *arguments = SERVICES["migrate"]["command"]
+    assert program == "splatworks"
+    command = [sys.executable, "-m", "cli.main", *arguments]
+    first, second = (subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout for _ in range(2))
+    assert first.startswith("sk_")
+    assert second == ""
+
+
+def test_the_dispatchers_healthcheck_tells_whether_it_has_been_seen(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPLATWORKS_DATA_DIR", str(tmp_path))
+    assert SERVICES["dispatcher"]["healthcheck"]["test"] == ["CMD", "python", "-m", "worker.seen", "dispatcher"]
+    monkeypatch.setattr(sys, "argv", ["seen", "dispatcher"])
+    assert seen.main() == 1, "no database yet"
+    settings = Settings()
+    migrate(settings)
+    db = open_database(settings)
+    for host, status in (("elsewhere", 1), (liveness.host_name(), 0)):
+        with db.writing() as session:
+            system.see_process(session, new_id(), system.Alive("dispatcher", host, 1))
+        assert seen.main() == status
+    db.close()
 
 
 def test_storage_credentials_of_the_server_and_its_clients_agree():
