@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from api.services import tallies
 from api.settings import Settings
 
 BUSY_TIMEOUT_MS = 10_000
+MIN_IDLE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,22 @@ def make_engine(settings: Settings, *, pooled: bool = True) -> Engine:
     url = make_url(settings.database)
     pool: dict[str, Any] = {} if pooled else {"poolclass": NullPool}
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=pooled, connect_args={"connect_timeout": 5}, **pool)
+        engine = create_engine(url, pool_pre_ping=pooled, connect_args={"connect_timeout": 5}, **pool)
+        event.listen(engine, "connect", partial(_prepare_postgres, idle_s=max(MIN_IDLE_S, settings.lease_s)))
+        return engine
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, **pool)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _prepare_postgres(connection: Any, _record: Any, idle_s: float) -> None:
+    # A worker that is stopped, or cut off, in the middle of a transaction would keep its job's row locked, and the job for ever.
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {int(idle_s * 1000)}")
+    connection.commit()
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -21,7 +21,7 @@ from api.services.leases import Finished, Holder
 from api.settings import Settings
 from api.storage import Storage, open_storage
 from engine.options import STAGES, preset
-from engine.workspace import Stamp, write_json
+from engine.workspace import Stamp, hash_file, write_json
 from tests.faults.naughty import NaughtyDatabase, NaughtyStorage, Trouble
 from tests.services import installed
 from worker import files, stage
@@ -62,8 +62,12 @@ class Bench:
             session.add(capture)
             session.flush()
             for seq in (1, 2, 3):
-                words = {"name": f"{seq}.jpg", "state": "accepted", "size_bytes": 5, "sha256": f"{seq}", "storage_key": f"captures/{seq}"}
-                session.add(Photo(capture_id=capture.id, seq=seq, created_at=now(session), **words))
+                (self.folder / "photo").write_bytes(f"photo {seq}".encode())
+                words = {"name": f"{seq}.jpg", "state": "accepted", "size_bytes": 7, "storage_key": f"captures/{capture.id}/photos/{seq}"}
+                self.storage.put(words["storage_key"], self.folder / "photo")
+                session.add(
+                    Photo(capture_id=capture.id, seq=seq, created_at=now(session), sha256=hash_file(self.folder / "photo"), **words)
+                )
             job_id = jobs.create(session, self.settings, capture.id, preset("draft")).id
         with self.db.writing() as session:
             claim = leases.claim(session, self.settings, job_id, "cpu", Holder("elsewhere", 1, "then"))
@@ -119,9 +123,6 @@ def bench(stack, tmp_path):
     clocks = {"heartbeat_s": 300.0, "lease_s": 900.0, "retry_backoff_s": 0.0}
     with installed(stack, tmp_path / "data", broker_url="", engine_command=(str(engine),), **clocks) as installation:
         db, storage = open_database(installation.settings), open_storage(installation.settings)
-        (tmp_path / "photo").write_bytes(b"photo")
-        for seq in (1, 2, 3):
-            storage.put(f"captures/{seq}", tmp_path / "photo")
         yield Bench(installation.settings, db, storage, tmp_path)
         db.close()
 

@@ -5,13 +5,15 @@ import signal
 import time
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
-from api.db import open_database
-from api.models import Job
-from api.services import assets, leases
-from api.services.leases import Claim, Finished, LeaseLostError
+from api.db import now, open_database
+from api.models import Capture, Job, Photo
+from api.services import assets, jobs, leases
+from api.services.leases import Claim, Finished, Holder, LeaseLostError
 from api.storage import open_storage
-from tests.services import until
+from engine.options import preset
+from tests.services import installed, until
 from tests.worker.conftest import job_in, obedient, start_job
 
 pytestmark = pytest.mark.timeout(300)
@@ -71,3 +73,47 @@ def finish_again(db, settings, claim: Claim) -> None:
         file = assets.Stored("again.ply", f"jobs/{claim.job_id}/assets/{claim.fence}/again.ply", "0", 1)
         assets.record(session, claim.job_id, [file])
         leases.finish_stage(session, settings, claim, Finished(1.0, False, {}), {"gaussians": 1})
+
+
+def test_a_holder_stopped_in_the_middle_of_a_write_loses_its_job_all_the_same(stack, tmp_path):
+    """On Postgres the server ends a transaction that stands still; without that its job's row stays locked, and the job waits for ever."""
+    if stack.postgres_url is None:
+        pytest.skip("SQLite has one writer: it waits for a stopped one")
+    with installed(stack, tmp_path / "data", lease_s=1.0, heartbeat_s=0.4, broker_url="") as installation:
+        holder, dispatcher = open_database(installation.settings), open_database(installation.settings)
+        job_id = new_job(dispatcher, installation.settings)
+        with dispatcher.writing() as session:
+            claim = leases.claim(session, installation.settings, job_id, "cpu", Holder("here", 1, "then"))
+        with pytest.raises(DBAPIError):
+            beat_and_stop(holder, installation.settings, claim, lambda: expired(dispatcher, installation.settings))
+        with dispatcher.reading() as session:
+            assert session.get_one(Job, job_id).state == "queued"
+        with pytest.raises(LeaseLostError), holder.writing() as session:
+            leases.beat(session, installation.settings, claim)
+        holder.close()
+        dispatcher.close()
+
+
+def beat_and_stop(db, settings, claim: Claim, is_over) -> None:
+    """Stand still in the middle of a heartbeat, until the job is another's; then go on."""
+    with db.writing() as session:
+        leases.beat(session, settings, claim)
+        until(is_over, 40)
+
+
+def expired(db, settings) -> list[str]:
+    """Take expired jobs from their holders."""
+    with db.writing() as session:
+        return leases.expire(session, settings)
+
+
+def new_job(db, settings) -> str:
+    """Return a job over three made-up photos."""
+    with db.writing() as session:
+        capture = Capture(name="", created_at=now(session))
+        session.add(capture)
+        session.flush()
+        for seq in (1, 2, 3):
+            words = {"name": f"{seq}.jpg", "state": "accepted", "size_bytes": 5, "sha256": f"{seq}", "storage_key": f"captures/{seq}"}
+            session.add(Photo(capture_id=capture.id, seq=seq, created_at=now(session), **words))
+        return jobs.create(session, settings, capture.id, preset("draft")).id
