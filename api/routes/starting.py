@@ -121,7 +121,7 @@ def start_from_form(app: State, form: Form, key: str | None, asked: jobs.Asked) 
         added: list[photos.Added] = []
 
         def make(session: Session) -> Any:
-            capture = captures.create(session, name, capture_id)
+            capture = captures.create(session, name, capture_id, asked.key_id)
             tallies.add(session, "upload_bytes_total", sum(file.size_bytes for file in form.files))
             added[:] = photos.add(session, app.settings, capture, kept.examined)
             job = jobs.create(session, app.settings, capture_id, options, asked)
