@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from api.db import Database
 from api.errors import Forbidden, NotFound
 from api.services.inspect import PhotoLimits
-from api.services.keys import Principal
+from api.services.keys import NOBODY, Principal, no_key
 from api.settings import Settings
 from api.storage import Storage
 
@@ -82,6 +82,8 @@ async def guard(
     _session: Annotated[str | None, Security(COOKIE_SCHEME)],
 ) -> None:
     """Raise ``Forbidden`` when who asks lacks a scope. The two schemes are there for the description only."""
+    if principal == NOBODY:  # the middleware has refused them already; a path that it judged wrongly is no way in
+        raise no_key()
     for scope in scopes.scopes:
         if not principal.may(scope):
             held = ", ".join(sorted(principal.scopes)) or "none"

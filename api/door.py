@@ -13,12 +13,11 @@ from api.db import Database
 from api.deps import SESSION_COOKIE, state
 from api.errors import Forbidden, Unauthorized
 from api.services import keys, sessions
-from api.services.keys import ANYBODY, Principal
+from api.services.keys import ANYBODY, NOBODY, Principal
 from api.services.rates import REFUSALS, REQUESTS, Rates
 from api.settings import Settings, is_loopback
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-NOBODY = Principal(None, frozenset(), name="nobody")
 # The page asks here whether a key is needed, and leaves; whoever has none may do both.
 OPEN = {("/v1/session", "GET"), ("/v1/session", "DELETE")}
 UNCOUNTED = ("/healthz", "/readyz")
@@ -43,6 +42,12 @@ def presented(request: Request, *, required: bool) -> Credentials:
     if not required and not key.startswith("sk_"):
         key = ""
     return Credentials(key, "" if key else request.cookies.get(SESSION_COOKIE, ""))
+
+
+def path_of(request: Request) -> str:
+    """Return the path that chooses the route. Not ``request.url``, in which the client's own Host header has a say."""
+    path, root = str(request.scope["path"]), str(request.scope.get("root_path", ""))
+    return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
 
 
 def is_guarded(path: str, method: str) -> bool:
@@ -80,7 +85,7 @@ class Door:
         Raises ``Unauthorized`` when a key is needed and none that holds came, ``Forbidden`` for another page's doing,
         ``TooManyRequests`` when the asker has asked too often.
         """
-        path, required = request.url.path, self.settings.keys_required
+        path, required = path_of(request), self.settings.keys_required
         brought = presented(request, required=required)
         at_home = is_at_home(request)
         guarded = required and is_guarded(path, request.method) and not (path == "/metrics" and at_home)

@@ -138,7 +138,13 @@ def on_disconnect(request: Request, _error: Exception) -> Response:
 def on_unexpected(request: Request, _error: Exception) -> Response:
     """Answer any other error as an internal one; its words stay in the log, where the server writes them after this."""
     broken = InternalError("internal.error", "Internal error", "something of ours broke", "The log of the api has the details.")
-    return problem(request, 500, broken)
+    # This answer is given outside of everything that adds headers.
+    headers = {
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "private, no-store",
+        "X-Request-ID": request.scope.get("request_id", ""),
+    }
+    return problem(request, 500, broken, headers)
 
 
 def install(app: FastAPI) -> None:

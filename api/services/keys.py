@@ -60,7 +60,8 @@ class Principal:
         return scope in self.scopes or ADMIN in self.scopes
 
 
-ANYBODY = Principal(None, frozenset(SCOPES), name="anybody")
+ANYBODY = Principal(None, frozenset(SCOPES), name="anybody")  # where no key is needed
+NOBODY = Principal(None, frozenset(), name="nobody")  # where one is, and none came
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,19 @@
 """What a client can make the service write: where it lies, under what names, and as what it is served back."""
 
+import asyncio
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api.app import create_app
 from api.services.inspect import PhotoLimits
 from api.services.photos import Received, examine
 from api.storage import open_storage
 from engine.workspace import Workspace
+from tests.api.conftest import is_problem
 from tests.photos import encoded, form
 from tests.services import Installation
 from worker.files import fetch
@@ -68,7 +72,7 @@ def everything_under(folder: Path) -> set[Path]:
 
 
 def test_hostile_names_reach_the_disk_only_where_they_may(client, capture, installation: Installation, tmp_path):
-    pictures = [encoded(number, "PNG", 660, 16) for number in range(len(HOSTILE))]
+    pictures = [encoded(number, "JPEG", 660, 440) for number in range(len(HOSTILE))]
     sent = [(name.encode("utf-8", "replace").decode(), data) for name, data in zip(HOSTILE, pictures, strict=True)]
     answer = client.post(f"/v1/captures/{capture}/photos", files=form(*sent))
     assert answer.status_code == 201, answer.text
@@ -154,3 +158,20 @@ def test_refusals_carry_the_same_headers(client):
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["cache-control"] == "private, no-store"
         assert answer.headers["x-request-id"]
+
+
+def test_even_an_error_of_ours_carries_them(installation):
+    app = create_app(installation.settings)
+    app.add_api_route("/v1/broken", lambda: 1 // 0)
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return await client.get("/v1/broken")
+
+    answer = asyncio.run(ask())
+    is_problem(answer, 500, "internal.error")
+    assert "division" not in answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "private, no-store"
+    assert answer.json()["instance"] == f"urn:uuid:{answer.headers['x-request-id']}"

@@ -7,13 +7,18 @@ from datetime import timedelta
 
 import httpx
 import pytest
+from fastapi.security import SecurityScopes
 from sqlalchemy import text, update
+from starlette.requests import Request
 
 from api.app import create_app, document
 from api.db import Database, now, open_database
+from api.deps import guard
+from api.door import path_of
+from api.errors import Unauthorized
 from api.models import ApiKey, KeySession
 from api.services import keys
-from api.services.keys import SCOPES, NewKey, Quotas
+from api.services.keys import ANYBODY, NOBODY, SCOPES, NewKey, Quotas
 from api.settings import Settings
 from engine.errors import InputError
 from tests.api.conftest import is_problem
@@ -122,6 +127,39 @@ def test_routes_that_are_not_described_ask_for_a_key_too(house):
     for method, path in (("GET", "/v1/openapi.json"), ("HEAD", f"/v1/jobs/{NOTHING}/logs"), ("GET", "/v1/nope"), ("GET", "/v1")):
         assert house.client.request(method, path).status_code == 401, path
     assert house.client.get("/v1/openapi.json", headers=house.key("jobs:read")).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1/healthz?", "127.0.0.1/healthz#", "a@b/s/", "[", "127.0.0.1:x/", ""])
+def test_no_host_header_opens_the_door(house, host):
+    assert house.client.get("/v1/jobs", headers={"Host": host}).status_code in (400, 401)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1//jobs", "/%76%31/jobs", "/./v1/jobs", "/static/../v1/jobs", "//v1/jobs", "/V1/jobs", "/v1/jobs/", "/v1;/jobs"]
+)
+def test_no_spelling_of_a_path_opens_the_door(house, path):
+    sent = house.client.build_request("GET", house.client.base_url)
+    sent.url = sent.url.copy_with(raw_path=path.encode())
+    answer = house.client.send(sent)
+    assert answer.status_code in (401, 404), answer.text
+    assert "items" not in answer.text
+
+
+def test_a_route_refuses_nobody_even_where_the_middleware_let_them_in():
+    request = guard(SecurityScopes([]), NOBODY, None, None)
+    with pytest.raises(Unauthorized):
+        asyncio.run(request)
+    asyncio.run(guard(SecurityScopes(["jobs:read"]), ANYBODY, None, None))
+
+
+def test_behind_a_prefix_the_door_is_as_shut_as_without():
+    def path(root: str, asked: str) -> str:
+        return path_of(Request({"type": "http", "path": asked, "root_path": root, "headers": []}))
+
+    assert path("/splats", "/splats/v1/jobs") == "/v1/jobs"
+    assert path("/splats", "/v1/jobs") == "/v1/jobs"
+    assert path("/v1", "/v1/v1/jobs") == "/v1/jobs"
+    assert path("", "/v1/jobs") == "/v1/jobs"
 
 
 def test_health_pages_and_shared_links_are_open(house):

@@ -12,6 +12,7 @@ from bench.poses import compare_poses, poses_of
 from engine.formats.ply import read_ply
 from engine.formats.sog_read import read_sog
 from engine.formats.spz import read_spz
+from tests.data.make_data import PLACE
 from tests.e2e.conftest import files_of
 
 ASSETS = ["cameras.json", "colmap.zip", "preview.webp", "report.json", "scene.ply", "scene.sog", "scene.splat", "scene.spz"]
@@ -94,6 +95,17 @@ def test_nothing_served_tells_where_the_photos_were_taken(service, job, assets):
         assert b"GPS" not in content
         if name.endswith(".json"):
             assert "gps" not in json.dumps(json.loads(content)).lower().replace("n_with_gps", "")
+
+
+def test_nothing_said_about_the_job_tells_where_the_photos_were_taken(service, job):
+    base, events = f"/v1/jobs/{job['id']}", {"Accept": "application/json"}
+    said = {path: service.http.get(path).raise_for_status().text for path in (base, f"{base}/logs", f"/v1/captures/{job['capture_id']}")}
+    said["events"] = service.http.get(f"{base}/events", headers=events).raise_for_status().text
+    degrees = [f"{whole + minutes / 60 + seconds / 3600:.3f}" for whole, minutes, seconds in PLACE]
+    for path, text in said.items():
+        assert len(text) > 100, path
+        for secret in ("RAY-0042", *degrees):
+            assert secret not in text, path
 
 
 def test_the_viewer_page_names_the_job(service, job):
