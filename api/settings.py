@@ -99,6 +99,7 @@ class Settings(BaseSettings):
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(ipaddress.ip_network(each)) for each in value)
 
+    stage_nice: int = Field(5, description="how much stages stand back when others want the processors (nice); 0: not at all", ge=0, le=19)
     # What is seen of it.
     log_format: Literal["text", "json"] = Field("text", description="lines of log for people or, a JSON object a line, for a collector")
     otlp_endpoint: str = Field("", description="OpenTelemetry collector (OTLP over HTTP) that takes traces, such as http://127.0.0.1:4318")

@@ -3,18 +3,19 @@
 import contextlib
 import errno
 import logging
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
-
-from sqlalchemy.orm import Session
 
 from api.errors import StorageAway
 from api.models import Job
 from api.services import assets, jobs, leases, tallies, timings
 from api.services import cache as kept
 from api.services.leases import Claim, Finished, LeaseLostError
+from api.services.timings import Measured
+from api.settings import Settings
 from engine.errors import Cancelled, CapacityError, InternalError, SplatError
 from engine.options import STAGES
 from engine.workspace import Workspace, read_stamp
@@ -146,23 +147,24 @@ def work_on(work: Work) -> Claim | None:
     work.check()
     if claim.stage != STAGES[-1]:
         return hand_on(work, shelf, finished)
+    result, measured = files.summary(runtime, job, shelf.workspace), measure(shelf, claim, finished)
     stored = files.publish(runtime.storage, claim, shelf.workspace, runtime.settings.logs / f"{claim.job_id}.log")
     with withdrawn_on_error(work), runtime.db.writing() as session:
         assets.record(session, claim.job_id, stored)
-        note_timing(session, shelf, claim, finished)
-        return leases.finish_stage(session, runtime.settings, claim, finished, files.summary(session, job, shelf.workspace))
+        timings.record(session, job, claim.stage, measured)
+        return leases.finish_stage(session, runtime.settings, claim, finished, result)
 
 
 def hand_on(work: Work, shelf: Shelf, finished: Finished) -> Claim | None:
     """Keep what the stage made for other jobs, and open the next one."""
     runtime, stage = work.runtime, work.claim.stage
     packed = None if finished.is_skipped else cache.keep(shelf, stage)
-    replaced = None
+    measured, replaced = measure(shelf, work.claim, finished), None
     try:
         with runtime.db.writing() as session:
             if packed is not None:
                 replaced = kept.record(session, shelf.job, stage, shelf.keys[stage], packed)
-            note_timing(session, shelf, work.claim, finished)
+            timings.record(session, shelf.job, stage, measured)
             following = leases.finish_stage(session, runtime.settings, work.claim, finished)
     except LeaseLostError:
         if packed is not None:
@@ -173,15 +175,14 @@ def hand_on(work: Work, shelf: Shelf, finished: Finished) -> Claim | None:
     return following
 
 
-def note_timing(session: Session, shelf: Shelf, claim: Claim, finished: Finished) -> None:
-    """Write how long the stage took where it ran from its beginning to its end."""
+def measure(shelf: Shelf, claim: Claim, finished: Finished) -> Measured | None:
+    """Return how the stage went where it ran; None where it was skipped."""
     if finished.is_skipped:
-        return
+        return None
     stamp = read_stamp(shelf.workspace, claim.stage)
     memory = stamp.peak_memory_bytes if stamp is not None else 0
     machine = " ".join(filter(None, (liveness.machine(), finished.stats.get("kernel"))))
-    measured = timings.Measured(f"{claim.queue}: {machine}", finished.seconds, memory, files.held_bytes(shelf.workspace))
-    timings.record(session, shelf.job, claim.stage, measured)
+    return Measured(f"{claim.queue}: {machine}", finished.seconds, memory, files.held_bytes(shelf.workspace))
 
 
 @contextlib.contextmanager
@@ -206,13 +207,18 @@ def run_up_to(work: Work, shelf: Shelf) -> Finished:
     return run_child(work, shelf.workspace, stage)
 
 
+def niced(settings: Settings) -> tuple[str, ...]:
+    """Return what to put before a command so that it leaves the processors to the api and the rest of the machine when they want them."""
+    return ("nice", "-n", str(settings.stage_nice)) if settings.stage_nice and shutil.which("nice") else ()
+
+
 def run_child(work: Work, workspace: Workspace, stage: str) -> Finished:
     """Run one stage in a child to its end; raises what it reported, or what its death looks like."""
     settings = work.runtime.settings
     work.log.write(f"--- {stage}, attempt under fence {work.claim.fence}\n".encode())
     work.log.flush()
     options = ["--options", str(files.options_file(workspace))]
-    child = Child([*settings.engine_command, "stage", stage, str(workspace.root), *options], work.log)
+    child = Child([*niced(settings), *settings.engine_command, "stage", stage, str(workspace.root), *options], work.log)
     group = workspace.root / GROUP
     note_group(group, child.pid)
     listener = Listener(Source(work.runtime, work.claim, workspace, stage), work.log)
