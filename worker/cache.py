@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from api.db import Database
+from api.errors import StorageAway
 from api.models import Job, StageCache
 from api.services import cache
 from api.services.cache import Packed
@@ -50,7 +51,7 @@ def take(shelf: Shelf, stage: str) -> Stamp | None:
         return None
     try:
         unpack(shelf, stage, entry)
-    except (DamagedError, tarfile.TarError, FileNotFoundError) as error:
+    except (DamagedError, tarfile.TarError, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
         log.warning("job %s: what was kept of %s is of no use (%s); it runs again", shelf.job.id, stage, error)
         drop(shelf.runtime.db, shelf.runtime.storage, entry)
         return None
@@ -136,7 +137,7 @@ def keep(shelf: Shelf, stage: str) -> Packed | None:
         shelf.check()
         shelf.runtime.storage.put(stored.storage_key, packed, move=True)
         return stored
-    except OSError as error:
+    except (OSError, StorageAway) as error:
         log.warning("job %s: the result of %s is not kept for later: %s", shelf.job.id, stage, error)
         return None
     finally:
@@ -174,8 +175,11 @@ def drop(db: Database, storage: Storage, entry: StageCache) -> None:
 
 
 def clear_place(storage: Storage, storage_key: str) -> None:
-    """Remove the bytes of an entry that is no more."""
-    storage.delete_prefix(storage_key.rpartition("/")[0])
+    """Remove the bytes of an entry that is no more; what stays because the storage is away is found by a later sweep."""
+    try:
+        storage.delete_prefix(storage_key.rpartition("/")[0])
+    except (OSError, StorageAway) as error:
+        log.warning("%s stays until the next sweep: %s", storage_key, error)
 
 
 def remove(path: Path) -> None:

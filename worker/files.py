@@ -5,8 +5,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.orm import Session
-
 from api.models import Job
 from api.services import cache, photos
 from api.services.assets import Stored
@@ -106,17 +104,18 @@ def asset_prefix(claim: Claim) -> str:
     return f"jobs/{claim.job_id}/assets/{claim.fence}"
 
 
-def summary(session: Session, job: Job, workspace: Workspace) -> dict[str, Any]:
+def summary(runtime: Runtime, job: Job, workspace: Workspace) -> dict[str, Any]:
     """Return the figures of the report that the job's row shows, and the photos that the splat was made without, by name."""
     report = read_json(workspace.report)
     kernels = {stage: stats["kernel"] for stage, stats in report.get("stages", {}).items() if "kernel" in stats}
     figures = {**{name: report[name] for name in SUMMARY if name in report}, **({"devices": kernels} if kernels else {})}
-    return figures | {"left_out": [*refused(session, job), *report.get("left_out", [])][:NAMED_AT_MOST]}
+    return figures | {"left_out": [*refused(runtime, job), *report.get("left_out", [])][:NAMED_AT_MOST]}
 
 
-def refused(session: Session, job: Job) -> list[dict[str, str]]:
+def refused(runtime: Runtime, job: Job) -> list[dict[str, str]]:
     """Return the files that the upload did not take, each with the reason."""
-    rows = photos.rejected(session, job.capture_id, job.photos_until)
+    with runtime.db.reading() as session:
+        rows = photos.rejected(session, job.capture_id, job.photos_until)
     return [{"name": row.name, "stage": "upload", **said_of(row.error or {})} for row in rows]
 
 

@@ -83,7 +83,9 @@ class Listener:
         data = event.get("data")
         picture = data.pop("preview", None) if isinstance(data, dict) else None
         moment = time.monotonic()
-        if kind != "progress" or moment - self._reported_at >= REPORT_EVERY_S:  # else the next one says more
+        if kind != "progress":
+            self._report(kind, event)
+        elif moment - self._reported_at >= REPORT_EVERY_S:  # else the next one says more
             self._reported_at = moment
             self._report(kind, event)
         if isinstance(picture, str):

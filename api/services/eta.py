@@ -1,19 +1,20 @@
 """When a job will probably be done, from what stages like its own took here before; nothing is said without such a history."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.db import now
 from api.models import Job, JobStage, StageCache
 from api.queue import CPU_QUEUE, GPU_QUEUE
 from api.services import routing, standing, system, timings
-from api.services.timings import Spread
+from api.services.timings import Like, Spread
 from engine.options import RunOptions, from_dict
+from engine.workspace import ARTEFACTS
 
 MOST_AHEAD = 50  # jobs; for one further back nothing is said
 OVER = ("done", "skipped")
@@ -46,6 +47,9 @@ class Forecast:
     """What is asked of the tables once for all jobs of an answer."""
 
     session: Session
+    _lines: dict[str, dict[str, Eta]] = field(default_factory=dict)
+    _remaining: dict[str, Eta | None] = field(default_factory=dict)
+    _usual: dict[tuple[str, str, Like], Spread | None] = field(default_factory=dict)
 
     @cached_property
     def _moment(self) -> datetime:
@@ -63,29 +67,37 @@ class Forecast:
         own = self.remaining(job, stages)
         if own is None or job.state == "running":
             return own.rounded() if own is not None else None
-        before = self.ahead(job)
+        before = self.line(job.queue).get(job.id)
         return own.plus(before, 1.0 / self._workers[job.queue]).rounded() if before is not None else None
 
-    def ahead(self, job: Job) -> Eta | None:
-        """Return what the jobs before this one in its queue still take together; None where no worker takes any."""
-        if not self._workers.get(job.queue):
-            return None
-        at_work = and_(Job.state == "running", Job.queue == job.queue)
-        query = select(Job).where(or_(at_work, standing.is_before(job)), Job.id != job.id).limit(MOST_AHEAD + 1)
-        others = list(self.session.scalars(query))
-        if len(others) > MOST_AHEAD:
-            return None
-        stages = standing.stages_of(self.session, [each.id for each in others])
-        total = Eta(0.0, 0.0, "queue")
-        for each in others:
+    def line(self, queue: str) -> dict[str, Eta]:
+        """Return for the next jobs of a queue what those before them still take together; none where no worker takes any."""
+        if queue not in self._lines:
+            self._lines[queue] = self._stand_in_line(queue) if self._workers.get(queue) else {}
+        return self._lines[queue]
+
+    def _stand_in_line(self, queue: str) -> dict[str, Eta]:
+        ours = Job.queue == queue, Job.deleted_at.is_(None)
+        at_work = self.session.scalars(select(Job).where(Job.state == "running", *ours).limit(MOST_AHEAD)).all()
+        waiting = select(Job).where(Job.state == "queued", *ours).order_by(*standing.in_turn()).limit(MOST_AHEAD)
+        jobs = [*at_work, *self.session.scalars(waiting)]
+        stages = standing.stages_of(self.session, [each.id for each in jobs])
+        found, total = {}, Eta(0.0, 0.0, "queue")
+        for each in jobs:
+            found[each.id] = total
             left = self.remaining(each, stages[each.id])
             if left is None:
-                return None
+                break
             total = total.plus(left)
-        return total
+        return found
 
     def remaining(self, job: Job, stages: Sequence[JobStage]) -> Eta | None:
         """Return the seconds of work that are left of a job, waiting not counted."""
+        if job.id not in self._remaining:
+            self._remaining[job.id] = self._add_up(job, stages)
+        return self._remaining[job.id]
+
+    def _add_up(self, job: Job, stages: Sequence[JobStage]) -> Eta | None:
         options = from_dict(job.options)
         total = Eta(0.0, 0.0, "progress" if job.state == "running" else "queue")
         for stage in stages:
@@ -97,20 +109,25 @@ class Forecast:
 
     def stage_left(self, job: Job, stage: JobStage, options: RunOptions) -> Eta | None:
         """Return the seconds that are left of one stage."""
-        if stage.state != "running" and self.is_kept(job, stage):
-            return NOTHING
         queue = GPU_QUEUE if stage.name in routing.GPU_STAGES and self._workers[GPU_QUEUE] else CPU_QUEUE
-        work = timings.work_of(stage.name, options, job.n_photos)
-        found = timings.spread(self.session, stage.name, queue, timings.Like(job.preset, work))
-        if found is None or stage.state != "running" or stage.started_at is None:
-            return Eta(found.p50_s, found.p90_s, "history") if found is not None else None
+        found = self.usual(stage.name, queue, Like(job.preset, timings.work_of(stage.name, options, job.n_photos)))
+        if found is None:
+            return None
+        if stage.state != "running" or stage.started_at is None:
+            return NOTHING if self.is_kept(job, stage) else Eta(found.p50_s, found.p90_s, "history")
         # An attempt that went on from a checkpoint did not do all of its progress itself.
         elapsed_s = (self._moment - stage.started_at).total_seconds() if stage.attempt == 1 else 0.0
         return blended(found, elapsed_s, stage.progress)
 
+    def usual(self, stage: str, queue: str, like: Like) -> Spread | None:
+        """Return what like stages took."""
+        if (stage, queue, like) not in self._usual:
+            self._usual[stage, queue, like] = timings.spread(self.session, stage, queue, like)
+        return self._usual[stage, queue, like]
+
     def is_kept(self, job: Job, stage: JobStage) -> bool:
         """Tell whether a stage need not run because its result is kept."""
-        if stage.cache_key is None or standing.is_forced(job, stage.name):
+        if stage.cache_key is None or stage.name not in ARTEFACTS or standing.is_forced(job, stage.name):
             return False
         return self.session.scalars(select(StageCache.key).where(StageCache.key == stage.cache_key)).one_or_none() is not None
 

@@ -195,7 +195,7 @@ def wait_for_disk(session: Session, settings: Settings, job_id: str) -> None:
 
 def request_cancel(session: Session, job_id: str) -> Job:
     """Cancel a waiting job at once and ask the worker of a running one to stop; ``Conflict`` when it has ended otherwise."""
-    job = get(session, job_id)
+    job = ask_to_stop(session, job_id)
     if job.state in ("succeeded", "failed"):
         raise Conflict(
             "conflict.job_ended",
@@ -204,12 +204,17 @@ def request_cancel(session: Session, job_id: str) -> Job:
             "Delete it to remove it.",
             {"state": job.state},
         )
+    return job
+
+
+def ask_to_stop(session: Session, job_id: str) -> Job:
+    """Cancel a waiting job, ask the worker of a running one to stop, leave one that has ended or is being stopped; returns it."""
     asked: dict[str, datetime] = {"cancel_requested_at": now(session)}
-    if not move(session, job_id, "cancelled", Job.state == "queued", said={}, **asked):
-        move(session, job_id, "cancelling", said={}, **asked)
     job = get(session, job_id)
-    if job.state in ("succeeded", "failed"):  # the worker was faster
-        return request_cancel(session, job_id)
+    while job.state in ("queued", "running"):  # again when a worker took it, or lost it, in between
+        if not move(session, job_id, "cancelled", Job.state == "queued", said={}, **asked):
+            move(session, job_id, "cancelling", said={}, **asked)
+        job = get(session, job_id)
     return job
 
 
@@ -239,7 +244,5 @@ def hours_kept(job: Job) -> float:
 
 def delete(session: Session, job_id: str) -> None:
     """Delete a job, stopping it first; its files go when the dispatcher sweeps."""
-    job = get(session, job_id)
-    if job.state not in TERMINAL:
-        request_cancel(session, job_id)
+    ask_to_stop(session, job_id)
     session.execute(update(Job).where(Job.id == job_id).values(deleted_at=now(session)))

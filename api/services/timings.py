@@ -49,8 +49,10 @@ def work_of(stage: str, options: RunOptions, n_photos: int) -> float:
     return train.max_gaussians / 1e6
 
 
-def record(session: Session, job: Job, stage: str, measured: Measured) -> None:
-    """Write how long a stage took, in the transaction that closes it; a training that went on from a checkpoint says nothing."""
+def record(session: Session, job: Job, stage: str, measured: Measured | None) -> None:
+    """Write how long a stage took, in the transaction that closes it; one that went on from a checkpoint, or did not run, says nothing."""
+    if measured is None:
+        return
     row = session.get(JobStage, (job.id, stage), populate_existing=True)
     if measured.seconds <= 0 or (row is not None and stage == "train" and row.attempt > 1):
         return
