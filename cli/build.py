@@ -11,8 +11,9 @@ from typing import Any
 from rich.prompt import Confirm
 
 from cli import show
-from cli.client import Client, batches
+from cli.client import Client, OnBytes, batches
 from cli.follow import watch
+from cli.uploads import Begun, File, send_all, speaks_tus
 from engine.errors import Cancelled, CaptureError, InputError, SplatError
 from engine.options import FORMATS
 from engine.workspace import hash_file, hash_json, write_json
@@ -32,7 +33,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Begun:
+class Noted:
     """An earlier try at the same thing, noted beside the output: the capture that holds its photos."""
 
     server: str
@@ -48,11 +49,12 @@ def build(client: Client, request: Request) -> Path:
     fingerprint = hash_json([sorted(hashes.values()), request.preset, request.options, *([names] if names else [])])
     note = request.output.with_name(f"{request.output.name}.build.json")
     capture_id = _capture(client, note, fingerprint)
-    _upload(client, capture_id, hashes, request.companions)
+    _upload(client, capture_id, hashes, Parcel(request.companions, Begun.read(note.with_suffix(".uploads.json"))))
     job = _until_ended(client, _start(client, capture_id, request))
     _check(job)
     _download(client, job["id"], asset_name, request.output)
-    note.unlink(missing_ok=True)
+    for path in (note, note.with_suffix(".uploads.json")):
+        path.unlink(missing_ok=True)
     show.figures(client.get(f"/v1/jobs/{job['id']}/assets/report.json"))
     return request.output
 
@@ -70,11 +72,11 @@ def asset_of(output: Path) -> str:
 def _capture(client: Client, note: Path, fingerprint: str) -> str:
     """Return the capture that an earlier try began, if the server still has it, else a new one."""
     with contextlib.suppress(OSError, ValueError, TypeError):
-        begun = Begun(**json.loads(note.read_text()))
+        begun = Noted(**json.loads(note.read_text()))
         if (begun.server, begun.fingerprint) == (client.url, fingerprint) and _exists(client, begun.capture_id):
             return begun.capture_id
     capture_id = str(client.post("/v1/captures", {})["id"])
-    write_json(note, asdict(Begun(client.url, fingerprint, capture_id)))
+    write_json(note, asdict(Noted(client.url, fingerprint, capture_id)))
     return capture_id
 
 
@@ -88,26 +90,50 @@ def _exists(client: Client, capture_id: str) -> bool:
     return True
 
 
-def _upload(client: Client, capture_id: str, hashes: dict[Path, str], companions: dict[Path, str]) -> None:
+@dataclass(frozen=True)
+class Parcel:
+    """How files are sent: other names than their own, and what an earlier try has begun to send."""
+
+    companions: dict[Path, str]
+    begun: Begun
+
+    def name(self, file: Path) -> str:
+        """Return the name that a file is sent under."""
+        return self.companions.get(file, file.name)
+
+
+def _upload(client: Client, capture_id: str, hashes: dict[Path, str], parcel: Parcel) -> None:
     """Send what the server has not seen yet, and list what it refused."""
     known = client.get(f"/v1/captures/{capture_id}")["photos"]
     seen = {photo["sha256"] for photo in known} | {(photo["name"], photo["sha256"]) for photo in known}
     # Masks may be equal: each is known by its name too.
-    missing = [file for file, sha256 in hashes.items() if ((companions[file], sha256) if file in companions else sha256) not in seen]
-    refused: list[tuple[str, str]] = []
+    missing = [
+        file for file, sha256 in hashes.items() if ((parcel.name(file), sha256) if file in parcel.companions else sha256) not in seen
+    ]
     with show.transfer_bars() as bars:
         bar = bars.add_task(f"Upload {len(missing)} photos", total=sum(photo.stat().st_size for photo in missing))
-        for batch in batches(missing):
-            try:
-                client.send_photos(capture_id, batch, companions)
-            except SplatError as error:
-                if error.code != "input.no_usable_photos":
-                    raise
-                refused += [(str(each["name"]), str(each["detail"])) for each in error.data.get("errors", [])]
-            bars.advance(bar, sum(photo.stat().st_size for photo in batch))
+        if speaks_tus(client):
+            files = [File(path, parcel.name(path), hashes[path]) for path in missing]
+            refused = send_all(client, capture_id, files, parcel.begun, lambda count: bars.advance(bar, count))
+        else:
+            refused = _send_forms(client, capture_id, missing, parcel, lambda count: bars.advance(bar, count))
     photos = client.get(f"/v1/captures/{capture_id}")["photos"]
     listed = [(photo["name"], photo["error"]["detail"]) for photo in photos if photo.get("error")]
     show.rejected(listed + [each for each in refused if each not in listed])
+
+
+def _send_forms(client: Client, capture_id: str, missing: list[Path], parcel: Parcel, on_bytes: OnBytes) -> list[tuple[str, str]]:
+    """Send files as forms, to a server that speaks no tus; returns (name, why) of those that were refused."""
+    refused: list[tuple[str, str]] = []
+    for batch in batches(missing):
+        try:
+            client.send_photos(capture_id, batch, parcel.companions)
+        except SplatError as error:
+            if error.code != "input.no_usable_photos":
+                raise
+            refused += [(str(each["name"]), str(each["detail"])) for each in error.data.get("errors", [])]
+        on_bytes(sum(photo.stat().st_size for photo in batch))
+    return refused
 
 
 def _start(client: Client, capture_id: str, request: Request) -> str:

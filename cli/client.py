@@ -61,6 +61,10 @@ class Client:
             return self._patiently(lambda: self._http.post(path, json=body, headers=headers)).json()
         return _checked(self._send(lambda: self._http.post(path, json=body))).json()
 
+    def ask(self, method: str, path: str, headers: dict[str, str], content: bytes = b"") -> httpx.Response:
+        """Send one request as it is, once, and return the answer: for those who know how to go on. Threads may share a client."""
+        return _checked(self._send(lambda: self._http.request(method, path, headers=headers, content=content, timeout=600.0)))
+
     def send_photos(self, capture_id: str, photos: list[Path], names: dict[Path, str] | None = None) -> dict[str, Any]:
         """Send one batch as multipart and return the capture; a photo that the server has already is stored once.
 

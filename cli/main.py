@@ -19,7 +19,7 @@ from cli import keys as doors
 from cli import local, photos, show
 from cli.client import Client
 from engine.errors import InputError, SplatError
-from engine.options import PRESETS
+from engine.options import PRESETS, STAGES
 
 app = typer.Typer(help="Photos in, 3D Gaussian splats out.", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -100,6 +100,42 @@ def cancel(job_id: JobId, server: Server = "", key: Key = "", data_dir: DataDir 
     """Stop a job."""
     with _explained(), _known_server(Where(server, key, data_dir)) as client:
         show.job(client.post(f"/v1/jobs/{job_id}/cancel", {}))
+
+
+@app.command()
+def retry(
+    job_id: JobId,
+    from_stage: Annotated[str, typer.Option("--from", help=f"Stage to begin with, of {', '.join(STAGES)}; else where it stopped.")] = "",
+    server: Server = "",
+    key: Key = "",
+    data_dir: DataDir = None,
+) -> None:
+    """Run an ended job once more; what it finished is taken over."""
+    with _explained(), _known_server(Where(server, key, data_dir)) as client:
+        show.job(client.post(f"/v1/jobs/{job_id}/retry", {"from_stage": from_stage} if from_stage else {}))
+
+
+@app.command()
+def share(
+    job_id: JobId,
+    expires: Annotated[str, typer.Option(help="How long the link holds: 90d, 12h, or until 2027-01-31.", show_default="7d")] = "",
+    revoke: Annotated[bool, typer.Option("--revoke", help="End all links of the job instead.")] = False,
+    server: Server = "",
+    key: Key = "",
+    data_dir: DataDir = None,
+) -> None:
+    """Print a link by which anybody may see a finished splat, or end all there are."""
+    with _explained(), _known_server(Where(server, key, data_dir)) as client:
+        path = f"/v1/jobs/{job_id}/shares"
+        if revoke:
+            ended = [each["id"] for each in client.get(path)["items"] if each["revoked_at"] is None]
+            for share_id in ended:
+                client.ask("DELETE", f"{path}/{share_id}", {})
+            show.out.print(f"{len(ended)} link{'' if len(ended) == 1 else 's'} ended", markup=False)
+            return
+        lasts_s = doors.lasts_s(expires) if expires else None
+        made = client.post(path, {"expires_in_s": round(lasts_s)} if lasts_s else {})
+        show.out.print(made["url"], markup=False, soft_wrap=True)
 
 
 @keys.command("create")

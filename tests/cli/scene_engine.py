@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from engine.formats.ply import write_ply
 from engine.formats.sog import SogOptions, write_sog
@@ -66,6 +67,18 @@ def cameras() -> list[dict]:
     return found
 
 
+def write_picture(path: Path) -> None:
+    """Draw the scene roughly as its first camera sees it, in place of a render."""
+    picture = Image.new("RGB", (320, 240), (38, 42, 50))
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, 190, 320, 240), fill=(128, 128, 128))
+    draw.ellipse((52, 115, 128, 191), fill=(230, 26, 26))
+    draw.rectangle((213, 64, 247, 190), fill=(26, 51, 230))
+    draw.ellipse((150, 39, 170, 59), fill=(26, 204, 51))
+    path.parent.mkdir(exist_ok=True)
+    picture.save(path)
+
+
 def say(kind: str, stage: str, **data) -> None:
     print(json.dumps({"type": kind, "stage": stage, **data}), flush=True)
 
@@ -79,7 +92,11 @@ def work(stage: str, workspace: Workspace, options: dict) -> dict:
         n_steps = 20
         for step in range(n_steps):
             time.sleep(options["train"]["steps"] / STEPS_PER_S / n_steps)
-            say("progress", stage, fraction=(step + 1) / n_steps, message=f"step {step + 1} of {n_steps}", data={"step": step + 1})
+            data = {"step": step + 1}
+            if step == 2:
+                write_picture(workspace.root / "train" / "preview.webp")
+                data["preview"] = "train/preview.webp"
+            say("progress", stage, fraction=(step + 1) / n_steps, message=f"step {step + 1} of {n_steps}", data=data)
         return {"psnr_db": 30.5, "ssim": 0.95}
     if stage == "compress":
         workspace.assets.mkdir(exist_ok=True)
@@ -87,6 +104,7 @@ def work(stage: str, workspace: Workspace, options: dict) -> dict:
         write_sog(workspace.assets / "scene.sog", gaussians, SogOptions(palette=64))
         write_ply(workspace.assets / "scene.ply", gaussians)
         write_json(workspace.assets / "cameras.json", cameras())
+        write_picture(workspace.assets / "preview.webp")
         figures = {
             "registered": n_photos,
             "photos": n_photos,

@@ -25,6 +25,12 @@ export interface JobError {
   hint?: string;
 }
 
+/** Seconds to the end: half of such jobs take less than the first, nine tenths less than the second. */
+export interface Eta {
+  p50_s: number;
+  p90_s: number;
+}
+
 export interface Job {
   id: string;
   capture_id: string;
@@ -35,6 +41,7 @@ export interface Job {
   preset: string;
   n_photos: number;
   queue_position: number | null;
+  eta?: Eta | null;
   created_at: string;
   result: Result | null;
   error: JobError | null;
@@ -42,6 +49,7 @@ export interface Job {
 
 export interface Photo {
   name: string;
+  size_bytes: number;
   state: string;
   reject_reason: string | null;
 }
@@ -83,8 +91,12 @@ export class Problem extends Error {
   }
 }
 
+/** Told to the window when the server asks for a key: the page then shows the form for one. */
+export const LOCKED = "splatworks-locked";
+
 /** The problem that a response's status and body tell. */
 export function toProblem(status: number, text: string): Problem {
+  if (status === 401) window.dispatchEvent(new Event(LOCKED));
   try {
     const body = JSON.parse(text) as Partial<Pick<Problem, "title" | "detail" | "hint" | "code" | "errors">>;
     return new Problem(body.title ?? `HTTP ${status}`, body.detail ?? "", body.hint ?? "", status, body.code ?? "", body.errors ?? []);
@@ -93,7 +105,7 @@ export function toProblem(status: number, text: string): Problem {
   }
 }
 
-const OFFLINE = new Problem("No connection", "The server did not answer.", "Is `splatworks serve` still running?");
+export const OFFLINE = new Problem("No connection", "The server did not answer.", "Is `splatworks serve` still running?");
 
 /** Whatever was thrown, as a problem. */
 export function asProblem(thrown: unknown): Problem {
@@ -116,18 +128,4 @@ export async function request<T>(path: string, init: RequestInit = {}): Promise<
 /** Send a JSON body. */
 export function post<T>(path: string, body: unknown, headers: Record<string, string> = {}): Promise<T> {
   return request<T>(path, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json", ...headers } });
-}
-
-/** Send one batch of photos and return what became of each; `onBytes` hears how many bytes have left. */
-export function sendPhotos(captureId: string, photos: File[], onBytes: (sent: number) => void): Promise<Photo[]> {
-  return new Promise((resolve, reject) => {
-    const form = new FormData();
-    for (const photo of photos) form.append("files", photo, photo.name);
-    const call = new XMLHttpRequest(); // fetch does not tell upload progress
-    call.open("POST", `/v1/captures/${captureId}/photos`);
-    call.upload.onprogress = (event) => onBytes(event.loaded);
-    call.onload = () => (call.status < 400 ? resolve((JSON.parse(call.responseText) as { photos: Photo[] }).photos) : reject(toProblem(call.status, call.responseText)));
-    call.onerror = () => reject(OFFLINE);
-    call.send(form);
-  });
 }

@@ -6,8 +6,15 @@ const RING_AT_MOST_EVERY_MS = 400;
 const POLL_MS = 3000;
 const EVENT_NAMES = ["snapshot", "state", "stage", "progress", "warning", "checkpoint"];
 
-/** Call `onJob` with each new state of the job until it ends; `onProblem` when it cannot be read. */
-export function follow(id: string, onJob: (job: Job) => void, onProblem: (problem: Problem) => void): void {
+/** Who listens: to each new state of the job, to news of how it looks, and to why it cannot be read. */
+export interface Listener {
+  onJob: (job: Job) => void;
+  onPicture: () => void;
+  onProblem: (problem: Problem) => void;
+}
+
+/** Tell `listener` of the job until it ends. */
+export function follow(id: string, { onJob, onPicture, onProblem }: Listener): void {
   let pending = false;
   let ended = false;
   const source = new EventSource(`/v1/jobs/${id}/events`);
@@ -37,5 +44,6 @@ export function follow(id: string, onJob: (job: Job) => void, onProblem: (proble
     source.close();
   };
   for (const name of EVENT_NAMES) source.addEventListener(name, ring);
+  source.addEventListener("preview", onPicture);
   ring();
 }

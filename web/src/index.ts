@@ -1,9 +1,9 @@
 /** The page /: make a scene, see the jobs. */
 
 import { byId } from "./dom";
+import { door } from "./door";
 import { jobList } from "./job-list";
 import { newScene } from "./new-scene";
 import "./style.css";
 
-const showJob = jobList(byId("jobs"));
-newScene(byId("new"), showJob);
+void door(byId("main"), byId("nav"), () => newScene(byId("new"), jobList(byId("jobs"))));

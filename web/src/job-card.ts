@@ -3,7 +3,9 @@
 import { type Asset, isTerminal, type Job, type JobError, type Photo, type Result, type Stage, type Warning } from "./api";
 import { button, make, progressBar } from "./dom";
 import { notice } from "./notice";
-import { bytes, counted, duration, moment } from "./words";
+import { retrying } from "./retry";
+import { sharing } from "./share";
+import { bytes, counted, duration, moment, span } from "./words";
 
 const STAGE_TITLES: Record<string, string> = {
   ingest: "Read photos",
@@ -19,15 +21,22 @@ export interface Extras {
   warnings: Warning[];
 }
 
+/** What the reader may do with a job; `picture` shows how it looks so far, and outlives the drawing. */
+export interface Handles {
+  onCancel: () => void;
+  onStarted: (job: Job) => void;
+  picture: HTMLImageElement;
+}
+
 /** Draw the job into `card`. */
-export function drawJob(card: HTMLElement, job: Job, extras: Extras | null, onCancel: () => void): void {
+export function drawJob(card: HTMLElement, job: Job, extras: Extras | null, handles: Handles): void {
   card.dataset["state"] = job.state;
   card.replaceChildren(
-    heading(job, onCancel),
-    make("ol", { className: "stages" }, ...job.stages.map(stageRow)),
+    heading(job, handles.onCancel),
+    make("div", { className: "middle" }, make("ol", { className: "stages" }, ...job.stages.map(stageRow)), handles.picture),
     ...(job.error ? [problemOf(job, job.error)] : []),
     ...(job.result ? [figures(job.result)] : []),
-    ...(extras ? endings(job, extras) : []),
+    ...(extras ? [...endings(job, extras), afterwards(job, handles)] : []),
   );
 }
 
@@ -55,8 +64,8 @@ function heading(job: Job, onCancel: () => void): HTMLElement {
 }
 
 function stateWords(job: Job): string {
-  if (job.state === "queued" && job.queue_position) return `queued, place ${job.queue_position}`;
-  if (job.state === "running") return `running, ${Math.floor(job.progress * 100)} %`;
+  if (job.state === "queued" && job.queue_position) return `queued, place ${job.queue_position}${job.eta ? `, done in ${span(job.eta)}` : ""}`;
+  if (job.state === "running") return `running, ${Math.floor(job.progress * 100)} %${job.eta ? `, ${span(job.eta)} left` : ""}`;
   return job.state;
 }
 
@@ -86,6 +95,11 @@ function endings(job: Job, extras: Extras): HTMLElement[] {
   const warnings = extras.warnings.map((warning) => warning.data.detail ?? "");
   if (warnings.length > 0) parts.push(folded(counted(warnings.length, "remark"), warnings));
   return parts;
+}
+
+function afterwards(job: Job, { onStarted }: Handles): HTMLElement {
+  const again = retrying(job, STAGE_TITLES, onStarted);
+  return make("div", { className: "afterwards" }, job.state === "succeeded" ? sharing(job.id) : null, again);
 }
 
 function downloads(job: Job, assets: Asset[]): HTMLElement {

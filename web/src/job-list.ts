@@ -18,12 +18,16 @@ export function jobList(section: HTMLElement): (job: Job) => void {
   const empty = make("p", { className: "empty", textContent: "No jobs yet. Drop some photos above." });
   section.append(list, more);
 
+  const onStarted = (job: Job): void => {
+    show(job, true);
+    document.getElementById(`job-${job.id}`)?.scrollIntoView({ behavior: "smooth", block: "nearest" });
+  };
   const show = (job: Job, atTop: boolean): void => {
     empty.remove();
     const card = make("article", { className: "job", id: `job-${job.id}` });
     if (atTop) list.prepend(card);
     else list.append(card);
-    watch(card, job);
+    watch(card, job, onStarted);
   };
   const load = async (cursor: string | null): Promise<void> => {
     try {
@@ -36,22 +40,30 @@ export function jobList(section: HTMLElement): (job: Job) => void {
     }
   };
   void load(null);
-  return (job) => {
-    show(job, true);
-    document.getElementById(`job-${job.id}`)?.scrollIntoView({ behavior: "smooth", block: "nearest" });
-  };
+  return onStarted;
 }
 
-function watch(card: HTMLElement, first: Job): void {
-  const cancel = (): void => {
+function watch(card: HTMLElement, first: Job, onStarted: (job: Job) => void): void {
+  const onCancel = (): void => {
     post(`/v1/jobs/${first.id}/cancel`, {}).catch((thrown: unknown) => card.append(notice(asProblem(thrown))));
   };
+  const picture = make("img", { className: "preview", alt: "How the scene looks", hidden: true });
+  const handles = { onCancel, onStarted, picture };
+  let pictures = 0;
+  const onPicture = (): void => {
+    picture.src = `/v1/jobs/${first.id}/preview?${++pictures}`;
+    picture.hidden = false;
+  };
   const draw = (job: Job): void => {
-    drawJob(card, job, null, cancel);
-    if (isTerminal(job)) void extrasOf(job).then((extras) => drawJob(card, job, extras, cancel));
+    drawJob(card, job, null, handles);
+    if (!isTerminal(job)) return;
+    void extrasOf(job).then((extras) => {
+      if (extras.assets.some((asset) => asset.name === "preview.webp")) onPicture();
+      drawJob(card, job, extras, handles);
+    });
   };
   draw(first);
-  if (!isTerminal(first)) follow(first.id, draw, (problem) => card.append(notice(problem)));
+  if (!isTerminal(first)) follow(first.id, { onJob: draw, onPicture, onProblem: (problem) => card.append(notice(problem)) });
 }
 
 async function extrasOf(job: Job): Promise<Extras> {

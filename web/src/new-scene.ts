@@ -1,14 +1,12 @@
 /** The form that makes a scene: photos, preset, start. */
 
-import { asProblem, type Job, type Preset, Problem, post, request, sendPhotos } from "./api";
-import { button, make, progressBar } from "./dom";
+import { asProblem, type Job, type Preset, Problem, post, request } from "./api";
+import { button, make } from "./dom";
+import { estimate } from "./estimate";
 import { notice } from "./notice";
 import { filesOfDrop, type Picked, pick } from "./pick";
+import { forget, sendAll } from "./upload";
 import { bytes, counted } from "./words";
-
-const BATCH_PHOTOS = 8;
-const BATCH_BYTES = 48e6;
-const TRIES = 3;
 
 /** Fill `section` with the form; `onStarted` gets the new job. */
 export function newScene(section: HTMLElement, onStarted: (job: Job) => void): void {
@@ -17,27 +15,38 @@ export function newScene(section: HTMLElement, onStarted: (job: Job) => void): v
   chosen.setAttribute("aria-live", "polite");
   const presets = make("fieldset", { className: "presets" }, make("legend", { textContent: "Quality" }));
   const start = button("Start", "primary", () => void run());
-  start.disabled = true;
+  const ask = button("How long will it take?", "quiet", () => void tell());
+  start.disabled = ask.disabled = true;
   const status = make("div", { className: "status" });
   status.setAttribute("aria-live", "polite");
 
   const take = (files: Iterable<File>): void => {
     picked = pick(files);
-    start.disabled = picked.photos.length === 0;
+    start.disabled = ask.disabled = picked.photos.length === 0;
     chosen.textContent = describe(picked);
   };
+  const tell = async (): Promise<void> => {
+    ask.disabled = true;
+    status.replaceChildren(make("span", { textContent: "Trying …" }));
+    try {
+      status.replaceChildren(make("span", { textContent: await estimate(picked.photos, chosenPreset(presets)) }));
+    } catch (thrown) {
+      status.replaceChildren(notice(asProblem(thrown)));
+    }
+    ask.disabled = false;
+  };
   const run = async (): Promise<void> => {
-    start.disabled = true;
+    start.disabled = ask.disabled = true;
     try {
       onStarted(await upload(picked.photos, chosenPreset(presets), status));
       take([]);
       status.replaceChildren();
     } catch (thrown) {
       status.replaceChildren(notice(asProblem(thrown)));
-      start.disabled = false;
+      start.disabled = ask.disabled = false;
     }
   };
-  section.append(dropZone(take), chosen, presets, start, status);
+  section.append(dropZone(take), chosen, presets, make("div", { className: "actions" }, start, ask), status);
   void fillPresets(presets, status);
 }
 
@@ -96,66 +105,21 @@ function chosenPreset(fieldset: HTMLElement): string {
   return fieldset.querySelector<HTMLInputElement>("input:checked")?.value ?? "draft";
 }
 
-/** Photos in portions that one request carries well. */
-export function batches(photos: File[]): File[][] {
-  const all: File[][] = [];
-  let size = Infinity;
-  for (const photo of photos) {
-    const last = all.at(-1);
-    if (!last || last.length >= BATCH_PHOTOS || size + photo.size > BATCH_BYTES) {
-      all.push([photo]);
-      size = photo.size;
-    } else {
-      last.push(photo);
-      size += photo.size;
-    }
-  }
-  return all;
-}
-
 async function upload(photos: File[], preset: string, status: HTMLElement): Promise<Job> {
-  const total = photos.reduce((sum, photo) => sum + photo.size, 0);
-  const bar = progressBar("Upload", 0);
-  const words = make("span", { textContent: "Uploading …" });
-  status.replaceChildren(bar, words);
-  const capture = await post<{ id: string }>("/v1/captures", {});
-  const refused: string[] = [];
-  let before = 0;
-  for (const batch of batches(photos)) {
-    const size = batch.reduce((sum, photo) => sum + photo.size, 0);
-    const refusals = await sendPatiently(capture.id, batch, (sent) => {
-      bar.value = (before + Math.min(sent, size)) / total;
-      words.textContent = `${bytes(before + Math.min(sent, size))} of ${bytes(total)}`;
-    });
-    before += size;
-    refused.push(...refusals);
-  }
-  words.textContent = "Starting …";
-  return startJob(capture.id, preset, refused);
+  const { captureId, refused } = await sendAll(photos, status);
+  status.replaceChildren(make("span", { textContent: "Starting …" }));
+  const job = await startJob(captureId, preset, refused);
+  forget(photos);
+  return job;
 }
 
 /** Start the job; if it cannot start because of refused photos, say which and why. */
 async function startJob(captureId: string, preset: string, refused: string[]): Promise<Job> {
   try {
-    return await post<Job>("/v1/jobs", { capture_id: captureId, preset }, { "Idempotency-Key": captureId });
+    return await post<Job>("/v1/jobs", { capture_id: captureId, preset }, { "Idempotency-Key": `${captureId}-${preset}` });
   } catch (thrown) {
     const problem = asProblem(thrown);
     if (refused.length === 0) throw problem;
     throw new Problem(problem.title, `${problem.detail}. Left out: ${refused.join("; ")}.`, problem.hint, problem.status);
-  }
-}
-
-/** Send a batch and return why some were refused; a broken line is tried again (a photo that arrives twice is stored once). */
-async function sendPatiently(captureId: string, batch: File[], onBytes: (sent: number) => void): Promise<string[]> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      const photos = await sendPhotos(captureId, batch, onBytes);
-      return photos.flatMap((photo) => photo.reject_reason ?? []);
-    } catch (thrown) {
-      const { status, code, errors } = asProblem(thrown);
-      if (code === "input.no_usable_photos") return errors.map((error) => error.detail ?? error.name ?? "");
-      if (attempt === TRIES || (status >= 400 && status < 500)) throw thrown;
-      await new Promise((resolve) => setTimeout(resolve, 1000 * attempt));
-    }
   }
 }

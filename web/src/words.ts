@@ -16,6 +16,17 @@ export function duration(seconds: number): string {
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
 }
 
+/** {40, 95} → "40 s to 1 min 35 s": half of such jobs take less than the first, nine tenths less than the second. */
+export function span({ p50_s, p90_s }: { p50_s: number; p90_s: number }): string {
+  const [low, high] = [rounded(p50_s), rounded(p90_s)];
+  return low === high ? low : `${low} to ${high}`;
+}
+
+function rounded(seconds: number): string {
+  if (seconds < 60) return duration(Math.max(5, 5 * Math.round(seconds / 5)));
+  return seconds < 3600 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+
 /** "1 photo", "2 photos". */
 export function counted(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;

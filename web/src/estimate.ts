@@ -1,0 +1,26 @@
+/** How long a job over some photos would take here, asked before it is started. */
+
+import { post } from "./api";
+import { bytes, span } from "./words";
+
+interface Estimate {
+  basis: "history" | "trial";
+  p50_s: number;
+  p90_s: number;
+  peak_memory_bytes: number;
+}
+
+/** A sentence for these photos; all are taken to have the first one's size. Throws the problem when the machine cannot do it. */
+export async function estimate(photos: File[], preset: string): Promise<string> {
+  const { width, height } = await sizeOf(photos[0]);
+  const found = await post<Estimate>("/v1/estimate", { photos: { count: photos.length, width, height }, preset });
+  const why = found.basis === "history" ? "from jobs like this one on this machine" : "from a short try on this machine";
+  return `About ${span(found)}, with ${bytes(found.peak_memory_bytes)} of memory (${why}).`;
+}
+
+async function sizeOf(photo: File | undefined): Promise<{ width: number; height: number }> {
+  const usual = { width: 4000, height: 3000 };
+  if (!photo) return usual;
+  const picture = await createImageBitmap(photo).catch(() => null); // TIFF opens in few browsers
+  return picture ? { width: picture.width, height: picture.height } : usual;
+}
