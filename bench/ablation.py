@@ -43,6 +43,7 @@ ELEMENTS: dict[str, Changes] = {
     "no exposure correction": {"train.exposure": "off"},
     "no SSIM in the loss": {"ssim_weight": 0.0},
     "all colour bases at once": {"sh_speed": 1e9},
+    "all colour bases with few photos": {"train.photos_per_degree": 0},
     "colour bases stepped every time": {"sh_rest_every": 1},
     "classic density control (3DGS)": {"train.strategy": "adc"},
     "classic without a ceiling": {"train.strategy": "adc", "train.max_gaussians": 5_000_000},

@@ -112,6 +112,9 @@ class TrainOptions(Checked):
     )
     max_side: int = option(640, "longer side of the photos trained on, pixels", low=64, high=8192)
     sh_degree: int = option(2, "highest degree of the colour's spherical harmonics", low=0, high=3)
+    photos_per_degree: int = option(
+        0, "with fewer photos for each degree sh_degree is lowered, to 1 at most; 0 takes it as it is", low=0, high=1000
+    )
     exposure: str = option(
         "auto",
         "correct each photo's brightness and colour while training; auto: where the photos differ",
@@ -153,18 +156,33 @@ class RunOptions(Checked):
 
 
 MIN_VISITS = 40  # of each photo, in every preset (research/trainers.md 3c)
+PHOTOS_PER_DEGREE = 15  # fewer views than that from all sides do not show how a colour changes with the direction (docs/benchmarks.md)
 
 PRESETS: dict[str, RunOptions] = {
-    "draft": RunOptions("draft", train=TrainOptions(min_visits=MIN_VISITS)),
+    "draft": RunOptions("draft", train=TrainOptions(min_visits=MIN_VISITS, photos_per_degree=PHOTOS_PER_DEGREE)),
     "standard": RunOptions(
         "standard",
-        train=TrainOptions(steps=7_000, min_visits=MIN_VISITS, max_gaussians=200_000, max_side=800, sh_degree=3),
+        train=TrainOptions(
+            steps=7_000,
+            min_visits=MIN_VISITS,
+            max_gaussians=200_000,
+            max_side=800,
+            sh_degree=3,
+            photos_per_degree=PHOTOS_PER_DEGREE,
+        ),
     ),
     "high": RunOptions(
         "high",
         ingest=IngestOptions(max_side=2400),
         poses=PosesOptions(max_train_side=2400),
-        train=TrainOptions(steps=30_000, min_visits=MIN_VISITS, max_gaussians=1_000_000, max_side=1600, sh_degree=3),
+        train=TrainOptions(
+            steps=30_000,
+            min_visits=MIN_VISITS,
+            max_gaussians=1_000_000,
+            max_side=1600,
+            sh_degree=3,
+            photos_per_degree=PHOTOS_PER_DEGREE,
+        ),
     ),
 }
 

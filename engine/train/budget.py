@@ -1,4 +1,4 @@
-"""How many gaussians and steps a run gets: what was asked for, what fits into free memory, what the photos can tell apart."""
+"""How many gaussians, steps and colour bases a run gets: what was asked for, what fits into memory, what the photos can tell apart."""
 
 import resource
 from dataclasses import dataclass, replace
@@ -56,7 +56,20 @@ def fit(options: TrainOptions, train: list[TrainingPhoto], free_bytes: int, each
         changes.append(
             f"{steps:,} steps instead of {options.steps:,}: there are {len(train)} photos, each is worth {options.min_visits} visits"
         )
-    return Budget(replace(options, max_gaussians=n, steps=steps), tuple(changes), warning)
+    degree = degree_for(options, len(train))
+    if degree < options.sh_degree:
+        changes.append(f"colours of degree {degree} instead of {options.sh_degree}: {len(train)} photos show too few directions")
+    return Budget(replace(options, max_gaussians=n, steps=steps, sh_degree=degree), tuple(changes), warning)
+
+
+def degree_for(options: TrainOptions, n_photos: int) -> int:
+    """Return the highest degree of spherical harmonics that so many photos can tell; the classic strategy takes what was asked for.
+
+    A gaussian that few photos see learns from higher bases how each of them looks, and shows it from nowhere else.
+    """
+    if not options.photos_per_degree or options.strategy != "budget":
+        return options.sh_degree
+    return min(options.sh_degree, max(1, n_photos // options.photos_per_degree))
 
 
 def free_on(where: torch.device) -> int:

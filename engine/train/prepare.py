@@ -11,7 +11,7 @@ from engine.events import OnEvent, Progress, Warned
 from engine.options import RunOptions
 from engine.scene import Reconstruction
 from engine.train import checkpoint as checkpoints
-from engine.train.budget import bytes_per_gaussian, fit, free_on
+from engine.train.budget import bytes_per_gaussian, degree_for, fit, free_on
 from engine.train.checkpoint import Checkpoint
 from engine.train.exposure import first_exposure
 from engine.train.init import camera_extent
@@ -54,7 +54,9 @@ def prepare(job: Job, rung: Rung) -> tuple[Setup, Checkpoint]:
         saved = first_checkpoint(job, fitted(setup, rung), scene, rung)
     if rung.number:
         checkpoints.save(setup.folder, saved)  # a run that is killed now stays on its rung
-    return replace(setup, options=replace(options.train, steps=saved.steps, max_gaussians=saved.max_gaussians)), saved
+    degree = degree_for(options.train, len(split.train))
+    chosen = replace(options.train, steps=saved.steps, max_gaussians=saved.max_gaussians, sh_degree=degree)
+    return replace(setup, options=chosen), saved
 
 
 def first_checkpoint(job: Job, setup: Setup, scene: Reconstruction, rung: Rung) -> Checkpoint:

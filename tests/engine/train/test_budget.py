@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,20 @@ def test_many_photos_get_more_steps_up_to_a_limit(n_photos: int, steps: int) -> 
 
 def test_no_visits_asked_for_leave_the_steps() -> None:
     assert fit(TrainOptions(steps=7), photos(100), PLENTY).options.steps == 7
+
+
+@pytest.mark.parametrize(("n_photos", "degree"), [(2, 1), (29, 1), (30, 2), (45, 3), (500, 3)])
+def test_few_photos_get_fewer_colour_bases(n_photos: int, degree: int) -> None:
+    asked = TrainOptions(sh_degree=3, photos_per_degree=15)
+    budget = fit(asked, photos(n_photos), PLENTY)
+    assert budget.options.sh_degree == degree
+    assert any("degree" in change for change in budget.changes) == (degree < 3)
+    for as_it_is in (replace(asked, photos_per_degree=0), replace(asked, strategy="adc")):
+        assert fit(as_it_is, photos(n_photos), PLENTY).options.sh_degree == 3
+
+
+def test_no_degree_is_none_whatever_the_photos() -> None:
+    assert fit(TrainOptions(sh_degree=0, photos_per_degree=15), photos(5), PLENTY).options.sh_degree == 0
 
 
 def test_a_gaussian_takes_no_more_memory_than_is_reckoned() -> None:
