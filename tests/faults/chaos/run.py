@@ -46,7 +46,8 @@ def run(plan: Plan, folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     photos = real_photos(folder) if plan.is_real else small_photos(plan.seed)
     slowness = measured_slowness()
-    plan = replace(plan, gap_s=plan.gap_s * slowness, every_s=plan.every_s * slowness)
+    minutes = plan.minutes * slowness if plan.minutes else None
+    plan = replace(plan, gap_s=plan.gap_s * slowness, every_s=plan.every_s * slowness, minutes=minutes)
     with built(plan.stack, folder, plan.seed, slowness, is_real=plan.is_real) as plant:
         plant.start_all()
         db, ledger = open_database(plant.installation.settings), Ledger()
