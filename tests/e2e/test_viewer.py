@@ -95,6 +95,21 @@ def test_scene_appears_upright_not_mirrored_and_from_the_first_photos_camera(ser
     check_quiet(page, service)
 
 
+def test_a_shared_link_shows_the_scene_to_a_guest_and_asks_for_nothing_else(service, job, browser):
+    made = httpx.post(f"{service.url}/v1/jobs/{job['id']}/shares", trust_env=False).raise_for_status().json()
+    page = browser.new_page()
+    page.open(made["url"])
+    assert page.wait_for("document.body && document.body.dataset.state", 90) == "loaded"
+    picture = shoot(page, "shared")
+    assert strongest(colour_at(picture, BALL)) == "red", "seen from the first photo's camera"
+    asked = {url.removeprefix(service.url) for url in page.requests if not url.startswith(("blob:", "data:"))}
+    assert {path for path in asked if not path.startswith(("/static/", f"/s/{made['token']}"))} == set()
+    assert page.evaluate("[...document.querySelectorAll('#bar a')].map((link) => link.textContent)") == ["Download .sog"]
+    check_quiet(page, service)
+    httpx.delete(f"{service.url}/v1/jobs/{job['id']}/shares/{made['id']}", trust_env=False).raise_for_status()
+    assert httpx.get(made["url"], trust_env=False).status_code == 410
+
+
 def test_the_view_follows_the_mouse(service, job, browser):
     page = browser.new_page()
     page.open(f"{service.url}/jobs/{job['id']}/view")
