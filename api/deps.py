@@ -84,7 +84,12 @@ async def guard(
     """Raise ``Forbidden`` when who asks lacks a scope. The two schemes are there for the description only."""
     if principal == NOBODY:  # the middleware has refused them already; a path that it judged wrongly is no way in
         raise no_key()
-    for scope in scopes.scopes:
+    demand(principal, *scopes.scopes)
+
+
+def demand(principal: Principal, *scopes: str) -> None:
+    """Raise ``Forbidden`` when who asks lacks one of the scopes."""
+    for scope in scopes:
         if not principal.may(scope):
             held = ", ".join(sorted(principal.scopes)) or "none"
             raise Forbidden(

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from api import downloads, schemas, views
-from api.deps import App, Cursor, IdempotencyKey, JobId, Limit, Prefer, Reading, State, Who, Writing, needs, wait_s
+from api.deps import App, Cursor, IdempotencyKey, JobId, Limit, Prefer, Reading, State, Who, Writing, demand, needs, wait_s
 from api.problems import RESPONSES
 from api.routes.starting import BODIES, start
 from api.services import jobs
@@ -29,6 +29,8 @@ NoneMatch = Annotated[str | None, Header(description="entity tag of an earlier a
 )
 async def start_job(request: Request, app: App, who: Who, key: IdempotencyKey = None, prefer: Prefer = None) -> Response:
     """Start a job: JSON names a capture; multipart/form-data brings the photos along and makes the capture too."""
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        demand(who, "captures:write")
     job = await start(request, app, key, asked(request, who))
     headers = {"Location": f"/v1/jobs/{job.id}", "Retry-After": "2"}
     if seconds := wait_s(prefer):

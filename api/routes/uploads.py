@@ -35,8 +35,8 @@ router = APIRouter(prefix="/v1", tags=["uploads"], responses=RESPONSES, dependen
 CREATED: dict[int | str, dict[str, Any]] = {201: {"model": schemas.UploadOut, "description": "made; by tus without a body"}}
 
 
-@router.options("/uploads", status_code=204, operation_id="describe_uploads")
-@router.options("/uploads/{upload_id}", status_code=204, include_in_schema=False)
+@router.options("/uploads", status_code=204, dependencies=[needs()], operation_id="describe_uploads")
+@router.options("/uploads/{upload_id}", status_code=204, dependencies=[needs()], include_in_schema=False)
 def describe_uploads(app: App) -> Response:
     """Say which version and extensions of tus are spoken, and how large a file may be."""
     return Response(status_code=204, headers=tus.offers(app.settings.max_file_bytes))

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -22,6 +23,7 @@ from api.services.keys import ANYBODY, NOBODY, SCOPES, NewKey, Quotas
 from api.settings import Settings
 from engine.errors import InputError
 from tests.api.conftest import is_problem
+from tests.photos import encoded, form
 from tests.services import Installation, installed, until
 
 NOTHING = "00000000-0000-7000-8000-000000000000"
@@ -121,6 +123,72 @@ def test_an_operation_takes_no_request_without_a_key_and_none_whose_key_lacks_th
     enough = ask(house.client, method, path, house.key(*(scopes or ["webhooks:write"])))
     assert enough.status_code not in (401, 403, 429), enough.text
     assert enough.status_code < 500, enough.text
+
+
+def test_a_form_that_brings_photos_needs_the_scope_for_them_too(house):
+    files = form(("a.jpg", b"no photo"))
+    answer = house.client.post("/v1/jobs", files=files, headers=house.key("jobs:write"))
+    assert is_problem(answer, 403, "auth.scope")["data"]["scope"] == "captures:write"
+    answer = house.client.post("/v1/jobs", files=files, headers=house.key("jobs:write", "captures:write"))
+    assert answer.status_code == 422
+
+
+def quota_of(house, **quotas) -> dict[str, str]:
+    return house.made(quotas=Quotas(**quotas))[1]
+
+
+def test_a_key_that_asks_too_often_is_told_when_to_come_again(house):
+    hasty, calm = quota_of(house, requests_per_minute=3), house.key()
+    answers = [house.client.get("/v1/jobs", headers=hasty) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert [answer.headers["ratelimit"].split(";")[1] for answer in answers] == ["r=2", "r=1", "r=0", "r=0"]
+    assert answers[0].headers["ratelimit-policy"] == '"requests";q=3;w=60'
+    is_problem(answers[3], 429, "quota.requests_per_minute")
+    assert 1 <= int(answers[3].headers["retry-after"]) <= 60
+    assert house.client.get("/v1/jobs", headers=calm).status_code == 200
+
+
+def test_shares_of_jobs_and_storage_are_kept_over_http(house):
+    header = quota_of(house, jobs_per_day=1, storage_bytes=30_000_000)
+    capture = house.client.post("/v1/captures", headers=header).json()["id"]
+    photos = form(*((f"{n}.jpg", encoded(n)) for n in range(3)))
+    assert house.client.post(f"/v1/captures/{capture}/photos", files=photos, headers=header).status_code == 201
+    started = [house.client.post("/v1/jobs", json={"capture_id": capture}, headers=header) for _ in range(2)]
+    assert started[0].status_code == 202, started[0].text
+    is_problem(started[1], 429, "quota.jobs_per_day")
+    assert int(started[1].headers["retry-after"]) > 80_000
+    upload = {"Tus-Resumable": "1.0.0", "Upload-Length": "40000000", **header}
+    is_problem(house.client.post(f"/v1/captures/{capture}/uploads", headers=upload), 413, "quota.storage_bytes")
+    assert house.client.post(f"/v1/captures/{capture}/uploads", headers={**upload, "Upload-Length": "1000000"}).status_code == 201
+
+
+def test_wrong_keys_cannot_be_tried_without_end_and_right_ones_still_open(stack, tmp_path):
+    with installed(stack, tmp_path / "data", require_key=True, refusals_per_minute=3) as installation:
+        db = open_database(installation.settings)
+        with db.writing() as session:
+            _, key = keys.create(session, NewKey("me"))
+        db.close()
+        with installation.api() as client:
+            wrong = {"Authorization": f"Bearer {key[:-1]}"}
+            assert [client.get("/v1/jobs", headers=wrong).status_code for _ in range(5)] == [401, 401, 401, 429, 429]
+            is_problem(client.get("/v1/jobs", headers=wrong), 429, "quota.refusals_per_minute")
+            assert client.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"}).status_code == 200
+
+
+def test_a_broker_that_is_away_neither_holds_up_nor_fails_a_request(stack, tmp_path):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(8)
+        away = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        with installed(stack, tmp_path / "data", require_key=True, broker_url=away) as installation:
+            db = open_database(installation.settings)
+            with db.writing() as session:
+                _, key = keys.create(session, NewKey("me", quotas=Quotas(requests_per_minute=5)))
+            db.close()
+            with installation.api() as client:
+                client.timeout = 10
+                answers = [client.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"}).status_code for _ in range(6)]
+    assert answers == [200] * 5 + [429]
 
 
 def test_routes_that_are_not_described_ask_for_a_key_too(house):
