@@ -1,5 +1,6 @@
 """When a job will probably be done, from what stages like its own took here before; nothing is said without such a history."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,7 +17,7 @@ from api.services.timings import Like, Spread
 from engine.options import RunOptions, from_dict
 from engine.workspace import ARTEFACTS
 
-MOST_AHEAD = 50  # jobs; for one further back nothing is said
+MOST_AHEAD = 30  # jobs; for one further back nothing is said
 OVER = ("done", "skipped")
 STEPS_S = ((60.0, 5.0), (600.0, 15.0), (3600.0, 60.0), (float("inf"), 300.0))  # up to, rounded to
 
@@ -49,6 +50,8 @@ class Forecast:
     session: Session
     _lines: dict[str, dict[str, Eta]] = field(default_factory=dict)
     _remaining: dict[str, Eta | None] = field(default_factory=dict)
+    _kept: dict[str, bool] = field(default_factory=dict)
+    _options: dict[str, RunOptions] = field(default_factory=dict)
     _usual: dict[tuple[str, str, Like], Spread | None] = field(default_factory=dict)
 
     @cached_property
@@ -82,6 +85,7 @@ class Forecast:
         waiting = select(Job).where(Job.state == "queued", *ours).order_by(*standing.in_turn()).limit(MOST_AHEAD)
         jobs = [*at_work, *self.session.scalars(waiting)]
         stages = standing.stages_of(self.session, [each.id for each in jobs])
+        self._look_for([stage for each in jobs for stage in stages[each.id]])
         found, total = {}, Eta(0.0, 0.0, "queue")
         for each in jobs:
             found[each.id] = total
@@ -98,7 +102,8 @@ class Forecast:
         return self._remaining[job.id]
 
     def _add_up(self, job: Job, stages: Sequence[JobStage]) -> Eta | None:
-        options = from_dict(job.options)
+        written = json.dumps(job.options, sort_keys=True)
+        options = self._options[written] = self._options.get(written) or from_dict(job.options)
         total = Eta(0.0, 0.0, "progress" if job.state == "running" else "queue")
         for stage in stages:
             left = NOTHING if stage.state in OVER else self.stage_left(job, stage, options)
@@ -129,7 +134,14 @@ class Forecast:
         """Tell whether a stage need not run because its result is kept."""
         if stage.cache_key is None or stage.name not in ARTEFACTS or standing.is_forced(job, stage.name):
             return False
-        return self.session.scalars(select(StageCache.key).where(StageCache.key == stage.cache_key)).one_or_none() is not None
+        if stage.cache_key not in self._kept:
+            self._look_for([stage])
+        return self._kept[stage.cache_key]
+
+    def _look_for(self, stages: list[JobStage]) -> None:
+        keys = {stage.cache_key for stage in stages if stage.cache_key is not None and stage.name in ARTEFACTS}
+        found = set(self.session.scalars(select(StageCache.key).where(StageCache.key.in_(keys))))
+        self._kept |= {key: key in found for key in keys}
 
 
 def blended(usual: Spread, elapsed_s: float, progress: float) -> Eta:
