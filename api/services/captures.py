@@ -46,11 +46,6 @@ def get(session: Session, capture_id: str, *, lock: bool = False) -> Capture:
     return capture
 
 
-def lock(session: Session, capture_id: str) -> None:
-    """Hold the row of a capture, deleted or not, until the transaction ends; nothing happens when there is none."""
-    session.execute(select(Capture.id).where(Capture.id == capture_id).with_for_update())
-
-
 def page(session: Session, limit: int, before: str | None) -> list[Capture]:
     """Return up to ``limit`` captures, newest first, older than the id ``before``."""
     query = select(Capture).where(Capture.deleted_at.is_(None)).order_by(Capture.id.desc()).limit(limit)

@@ -280,11 +280,6 @@ def expire(session: Session, upload_id: str) -> bool:
     return True
 
 
-def is_open(session: Session, upload_id: str) -> bool:
-    """Tell whether there is such an upload and it is open."""
-    return session.scalar(select(Upload.state).where(Upload.id == upload_id)) == OPEN
-
-
 def forget_old(session: Session) -> None:
     """Drop the rows of uploads that ended a month ago."""
     session.execute(delete(Upload).where(Upload.finished_at < now(session) - timedelta(days=KEPT_DAYS)))
