@@ -12,12 +12,14 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import IntegrityError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from api.errors import Conflict, DoesNotFit, NoSpace, RangeNotSatisfiable, RequestError
 from api.schemas import Problem
 from engine.errors import Cancelled, CapacityError, CaptureError, InputError, InternalError, SplatError
 
 RETRY_AFTER_S = "5"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 log = logging.getLogger(__name__)
 
 # What the documentation of every route says about its errors.
@@ -88,7 +90,20 @@ def on_http_exception(request: Request, error: Exception) -> Response:
     phrase = HTTPStatus(error.status_code).phrase
     code = f"http.{phrase.lower().replace(' ', '_').replace('-', '_')}"
     detail = f"{request.method} {request.url.path[:200]}: {error.detail}"
-    return problem(request, error.status_code, RequestError(code, phrase, detail), dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = allowed(request)
+    return problem(request, error.status_code, RequestError(code, phrase, detail), headers)
+
+
+def allowed(request: Request) -> str:
+    """Return the methods that an address takes, as ``Allow`` names them (RFC 9110 10.2.1); a single route knows its own only."""
+
+    def takes(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return ", ".join(filter(takes, METHODS))
 
 
 def on_validation_error(request: Request, error: Exception) -> Response:

@@ -17,6 +17,8 @@ from api.settings import Settings
 from engine.errors import InputError, SplatError
 
 MAX_NAME_BYTES = 120
+# Names that the first stage passes over (engine.photos.sources): a photo that bears one gets its format's extension behind it.
+NOT_TAKEN = ("thumbs.db", "desktop.ini", "transforms_test.json", "transforms_val.json")
 FORBIDDEN = re.compile(r'[<>:"|?*%\x00-\x1f\x7f]')
 
 
@@ -73,7 +75,7 @@ def _examine(file: Received, limits: PhotoLimits) -> Examined:
         info = inspect_photo(file.path, name, limits)
     except InputError as error:
         return Examined(file, name, None, error)
-    if "." not in name:
+    if "." not in name or name.casefold() in NOT_TAKEN:
         name = f"{name}.{'jpg' if info.format == 'jpeg' else info.format}"
     return Examined(file, name, info, None)
 

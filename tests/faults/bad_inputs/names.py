@@ -37,7 +37,7 @@ NAMES = {
     "option": ("--preset=high19.jpg", "--preset=high19.jpg"),
     "long extension": ("a20." + "j" * 50, "a20." + "j" * 50),
     "name of another file kind": ("a21.jpg.php", "a21.jpg.php"),
-    "name that the first stage skips": ("Thumbs.db", "Thumbs.db"),
+    "name that the first stage skips": ("Thumbs.db", "Thumbs.db.jpg"),
     "name of a folder of ours": ("masks", "masks.jpg"),
 }
 
