@@ -8,6 +8,7 @@ import { sendForms } from "./multipart";
 import { bytes, counted } from "./words";
 
 const AT_A_TIME = 3;
+const SMALL_BYTES = 200_000; // sent with the request that begins the upload; a larger photo is to be gone on with when the line breaks
 const RETRY_MS = [0, 1000, 2000, 4000, 8000, 15_000, 30_000, 30_000, 60_000, 60_000];
 const NOTED = "splatworks-capture ";
 
@@ -81,7 +82,7 @@ function send(captureId: string, photo: File, board: Board): Promise<string | nu
       metadata: { filename: photo.name, filetype: photo.type || "application/octet-stream", capture_id: captureId },
       fingerprint: () => Promise.resolve(`splatworks ${captureId} ${mark(photo)}`),
       removeFingerprintOnSuccess: true,
-      uploadDataDuringCreation: true,
+      uploadDataDuringCreation: photo.size < SMALL_BYTES,
       retryDelays: RETRY_MS,
       onShouldRetry: (error) => {
         const status = error.originalResponse?.getStatus() ?? 0;
