@@ -68,7 +68,10 @@ def address_of(request: Request) -> str:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return host
-    return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else host
+    if isinstance(address, ipaddress.IPv4Address):
+        return host
+    # A socket that takes both kinds writes IPv4 addresses as ::ffff:192.0.2.1, which all lie in one /64.
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
 
 
 class Door:
@@ -116,7 +119,7 @@ class Door:
             return found
         if not at_home:
             self._count(request, REQUESTS, address_of(request), self.settings.requests_per_minute)
-        return self._without_key(guarded=guarded)
+        return self._without_key(guarded=guarded, metrics=path_of(request) == "/metrics" and at_home)
 
     def _count(self, request: Request, policy: str, asker: str, per_minute: int) -> None:
         rate = self.rates.hit(policy, asker, per_minute)

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from api.app import create_app, document
 from api.db import Database, now, open_database
 from api.deps import guard
-from api.door import path_of
+from api.door import address_of, path_of
 from api.errors import Unauthorized
 from api.models import ApiKey, KeySession
 from api.services import keys
@@ -228,6 +228,20 @@ def test_behind_a_prefix_the_door_is_as_shut_as_without():
     assert path("/splats", "/v1/jobs") == "/v1/jobs"
     assert path("/v1", "/v1/v1/jobs") == "/v1/jobs"
     assert path("", "/v1/jobs") == "/v1/jobs"
+
+
+@pytest.mark.parametrize(
+    ("host", "counted"),
+    [
+        ("203.0.113.5", "203.0.113.5"),
+        ("::ffff:203.0.113.5", "203.0.113.5"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("testclient", "testclient"),
+    ],
+)
+def test_whoever_has_many_addresses_is_counted_once(host, counted):
+    assert address_of(Request({"type": "http", "client": (host, 1), "headers": []})) == counted
 
 
 def test_health_pages_and_shared_links_are_open(house):
