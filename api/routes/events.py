@@ -26,10 +26,12 @@ LIFE_S = 600.0
 RETRY_MS = 1000
 BLOCK_BYTES = 1 << 20
 MAX_SEQ = 2**31 - 1
+# One event of the stream; ``data`` is JSON: the job in a snapshot, else what the list of events shows.
+EVENT = {"type": "object", "properties": {name: {"type": "string"} for name in ("event", "id", "data")}, "required": ["data"]}
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events (id is the number, resume with Last-Event-ID); a JSON list with Accept: application/json",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": EVENT}},
     }
 }
 
