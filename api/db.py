@@ -20,6 +20,8 @@ from api.services import tallies
 from api.settings import Settings
 
 BUSY_TIMEOUT_MS = 10_000
+# Together more than the api's threads (40) and the sessions that its requests hold between them (16): nobody waits for a connection.
+POOL_KEPT, POOL_MORE = 10, 48
 MIN_IDLE_S = 10.0
 
 
@@ -60,7 +62,7 @@ def open_database(settings: Settings, *, pooled: bool = True) -> Database:
 def make_engine(settings: Settings, *, pooled: bool = True) -> Engine:
     """Return the SQLAlchemy engine: Postgres as it is, SQLite with write-ahead log and honest transactions."""
     url = make_url(settings.database)
-    pool: dict[str, Any] = {} if pooled else {"poolclass": NullPool}
+    pool: dict[str, Any] = {"pool_size": POOL_KEPT, "max_overflow": POOL_MORE} if pooled else {"poolclass": NullPool}
     if url.get_backend_name() != "sqlite":
         engine = create_engine(url, pool_pre_ping=pooled, connect_args={"connect_timeout": 5}, **pool)
         event.listen(engine, "connect", partial(_prepare_postgres, idle_s=max(MIN_IDLE_S, settings.lease_s)))

@@ -1,11 +1,13 @@
 """What routes ask for: the application's state, sessions, checked parameters."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from typing import Annotated
 
+import anyio
 from fastapi import Depends, Header, Path, Query, Request, Security, params
+from fastapi.concurrency import contextmanager_in_threadpool
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 from sqlalchemy.orm import Session
 
@@ -16,6 +18,7 @@ from api.services.keys import NOBODY, Principal, no_key
 from api.settings import Settings
 from api.storage import Storage
 
+SESSIONS_AT_ONCE = 16
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -26,6 +29,9 @@ class State:
     settings: Settings
     db: Database
     storage: Storage
+    # A request holds its session between two threads. More of them than connections would fill all threads waiting for connections that
+    # only threads give back.
+    turns: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(SESSIONS_AT_ONCE))
 
     @property
     def photo_limits(self) -> PhotoLimits:
@@ -43,15 +49,15 @@ def state(request: Request) -> State:
 App = Annotated[State, Depends(state)]
 
 
-def reading(app: App) -> Iterator[Session]:
+async def reading(app: App) -> AsyncIterator[Session]:
     """One transaction that only reads."""
-    with app.db.reading() as session:
+    async with app.turns, contextmanager_in_threadpool(app.db.reading()) as session:
         yield session
 
 
-def writing(app: App) -> Iterator[Session]:
+async def writing(app: App) -> AsyncIterator[Session]:
     """One transaction, committed before the answer leaves."""
-    with app.db.writing() as session:
+    async with app.turns, contextmanager_in_threadpool(app.db.writing()) as session:
         yield session
 
 

@@ -49,6 +49,7 @@ def measure(load: Load, folder: Path) -> dict[str, Any]:
     photos = folder / "photos"
     photos.mkdir(parents=True)
     make_capture(photos, Walk(load.n_photos, 720, 540), lambda _done, _all: None)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside it ends what it started
     with stack_of("embedded") as stack:
         settings = Settings(data_dir=folder / "data", broker_url=stack.broker.database_url(1), host="127.0.0.1", port=free_port())
         settings.data_dir.mkdir()
@@ -118,7 +119,7 @@ def percentiles(prefix: str, seconds: list[float]) -> dict[str, float | None]:
     names = ("p50_ms", "p99_ms", "max_ms")
     if len(seconds) < 2:
         return {f"{prefix}{name}": None for name in names}
-    cuts = quantiles(seconds, n=100)
+    cuts = quantiles(seconds, n=100, method="inclusive")
     return {f"{prefix}{name}": round(1000 * value, 1) for name, value in zip(names, (cuts[49], cuts[98], max(seconds)), strict=True)}
 
 
@@ -178,7 +179,6 @@ def main() -> int:
     parser.add_argument("--photos", type=int, default=24)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside it ends what it started
     load = Load(given.clients, given.listeners, given.seconds, given.every, given.photos)
     with tempfile.TemporaryDirectory(prefix="sw-load-") as folder:
         found = measure(load, Path(folder))
