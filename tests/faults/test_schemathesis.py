@@ -8,4 +8,4 @@ def test_no_request_valid_or_not_gets_an_answer_that_the_document_does_not_promi
     with stack_of("embedded") as stack, prepared(stack, tmp_path) as found:
         result = fuzz(found, tmp_path, Plan(examples=2, seconds=20))
     assert result["failures"] == []
-    assert result["checks"] > 500, result["output"]
+    assert result["checks"] > 100, result["output"]
