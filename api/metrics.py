@@ -139,7 +139,7 @@ def durations(name: str, words: str, label: str, found: dict[str, dict[str, floa
         cumulative, so_far = [], 0.0
         for bound in (*tallies.SECONDS, math.inf):
             so_far += own.get(tallies.word_of(bound), 0.0)
-            cumulative.append((floatToGoString(bound), so_far))
+            cumulative.append((floatToGoString(bound), so_far))  # type: ignore[no-untyped-call]
         family.add_metric([word], cumulative, total)
     return family
 
