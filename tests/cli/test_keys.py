@@ -3,10 +3,10 @@
 import json
 import re
 
-import httpx
 import pytest
 
-from tests.cli.conftest import Serve, run
+from tests.cli.conftest import run
+from tests.services import installed, stack_of
 
 KEY = re.compile(r"sk_[a-z2-7]{8}_[A-Za-z0-9_-]{43}")
 
@@ -55,22 +55,20 @@ def test_a_key_that_cannot_be_is_explained(tmp_path, arguments, words):
 
 def test_commands_send_a_key_to_a_service_that_asks_for_one_and_keys_are_made_and_ended_while_it_runs(tmp_path):
     data_dir = tmp_path / "data"
-    first = keys("create", "--name", "first", data_dir=data_dir).strip()
-    service = Serve(data_dir, {"SPLATWORKS_REQUIRE_KEY": "1"}).start()
-    try:
-        where = ("--server", service.url)
-        refused = run("jobs", *where)
-        assert refused.returncode == 1
-        assert "asks for a key" in refused.stderr
-        assert run("jobs", *where, SPLATWORKS_API_KEY=first).returncode == 0
-        second = keys("create", "--name", "second", "--scopes", "captures:read", data_dir=data_dir).strip()
-        assert httpx.get(f"{service.url}/v1/captures", headers={"Authorization": f"Bearer {second}"}, trust_env=False).status_code == 200
-        wrong = run("jobs", *where, "--key", second)
-        assert wrong.returncode == 1
-        assert "jobs:read" in wrong.stderr
-        keys("revoke", first[:11], data_dir=data_dir)
-        ended = run("jobs", *where, "--key", first)
-        assert ended.returncode == 1
-        assert "revoked" in ended.stderr
-    finally:
-        service.stop()
+    with stack_of("embedded") as stack, installed(stack, data_dir, require_key=True) as installation:
+        first = keys("create", "--name", "first", data_dir=data_dir).strip()
+        with installation.api() as client:
+            where = ("--server", str(client.base_url))
+            refused = run("jobs", *where)
+            assert refused.returncode == 1
+            assert "asks for a key" in refused.stderr
+            assert run("jobs", *where, SPLATWORKS_API_KEY=first).returncode == 0
+            second = keys("create", "--name", "second", "--scopes", "captures:read", data_dir=data_dir).strip()
+            assert client.get("/v1/captures", headers={"Authorization": f"Bearer {second}"}).status_code == 200
+            wrong = run("jobs", *where, "--key", second)
+            assert wrong.returncode == 1
+            assert "jobs:read" in wrong.stderr
+            keys("revoke", first[:11], data_dir=data_dir)
+            ended = run("jobs", *where, "--key", first)
+            assert ended.returncode == 1
+            assert "revoked" in ended.stderr
