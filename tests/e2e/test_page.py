@@ -110,10 +110,10 @@ def test_an_ended_job_runs_once_more_from_a_stage_of_choice(service, browser):
 
 
 def test_a_service_that_asks_for_a_key_lets_the_browser_in_with_one(tmp_path, photos, browser):
+    made = run("keys", "create", "--name", "browser", "--data-dir", str(tmp_path / "data"))
+    assert made.returncode == 0, made.stderr
     service = Serve(tmp_path / "data", {"SPLATWORKS_REQUIRE_KEY": "1"}).start()
     try:
-        made = run("keys", "create", "--name", "browser", "--data-dir", str(service.data_dir))
-        assert made.returncode == 0, made.stderr
         page = browser.new_page()
         page.open(f"{service.url}/")
         page.wait_for("document.querySelector('.door input')")
