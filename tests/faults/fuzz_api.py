@@ -139,7 +139,7 @@ def fuzz(found: Prepared, folder: Path, plan: Plan) -> dict[str, Any]:
     time_limit = [] if plan.seconds is None else ["--max-time", str(plan.seconds)]
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(settings), "run", f"{found.url}/v1/openapi.json"),
-        *("--phases", ",".join(plan.phases), "--max-examples", str(plan.examples), "--seed", str(plan.seed), "--checks", "all"),
+        *("--phases", ",".join(plan.phases), "--max-examples", str(plan.examples), "--seed", str(plan.seed)),
         *("--generation-database", "none", "--no-shrink", "--no-color", *time_limit),
         *("--report", "ndjson", "--report-ndjson-path", str(report)),
     ]
