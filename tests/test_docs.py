@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-CODE = re.compile(r'"((?:input|capture|capacity|internal|cancelled|photo|request|auth|quota|not_found|gone|conflict|compress)\.[a-z0-9_]+)"')
+CODE = re.compile(
+    r'"((?:input|capture|capacity|internal|cancelled|photo|request|auth|quota|not_found|gone|conflict|compress)\.[a-z0-9_]+)"'
+)
 NOT_CODES = {"capture.id"}  # names of columns
 
 
