@@ -111,7 +111,7 @@ def tcp_broker() -> Iterator[Broker]:
 
 
 def _run_broker(url: str, command: list[str], folder: str) -> Iterator[Broker]:
-    command = [*command, "--save", "", "--databases", "200"]
+    command = [*command, "--save", "", "--databases", "4000"]
     broker = Broker(url, command, subprocess.Popen(command, stdout=subprocess.DEVNULL))
     try:
         until(broker._answers)

@@ -33,6 +33,7 @@ def test_a_job_is_accepted_with_its_place_stages_and_links(client, full):
     assert job["options"]["train"]["steps"] == 7
     assert job["options"]["train"]["max_gaussians"] == 200_000
     assert job["options"]["seed"] == 3
+    assert job.pop("webhook") is None
     assert client.get(job["links"]["self"]).json() == job
     assert start(client, full).json()["queue_position"] == 2
 

@@ -125,7 +125,8 @@ class Serving:
 
     def engines(self, job_id: str) -> list[Process]:
         """Return the processes that work on a job's stage: the engine's, and all that it started in its session."""
-        leaders = {process.session for process in self.processes() if f"/work/{job_id}" in process.line}
+        folder = str(self.data_dir / "work" / job_id)
+        leaders = {process.session for process in self.processes() if folder in process.line}
         return [process for process in self.processes() if process.session in leaders]
 
     def kill_everything(self, chance: random.Random) -> int:
