@@ -9,7 +9,7 @@ PAGE = (ROOT / "docs" / "reliability.md").read_text()
 NAMED = re.compile(r"`(tests/[a-z0-9_/]+\.py)::(test_[a-z0-9_]+)`")
 
 
-def tests_in(path: Path) -> set[str]:
+def names_in(path: Path) -> set[str]:
     if not path.exists():
         return set()
     return {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
@@ -18,7 +18,7 @@ def tests_in(path: Path) -> set[str]:
 def test_every_test_that_the_page_names_exists():
     named = NAMED.findall(PAGE)
     assert len(named) > 30
-    assert [f"{path}::{name}" for path, name in named if name not in tests_in(ROOT / path)] == []
+    assert [f"{path}::{name}" for path, name in named if name not in names_in(ROOT / path)] == []
 
 
 def test_every_promise_is_held_by_tests():

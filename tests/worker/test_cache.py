@@ -6,6 +6,7 @@ import tarfile
 
 import pytest
 
+from api.storage import open_storage
 from tests.photos import encoded, form
 from tests.services import until
 from tests.worker.conftest import job_in, new_capture, start_job
@@ -26,8 +27,8 @@ def events_of(client, job_id: str) -> list[dict]:
     return client.get(f"/v1/jobs/{job_id}/events", headers={"Accept": "application/json"}).json()["items"]
 
 
-def kept_files(service) -> list:
-    return sorted((service.installation.settings.data_dir / "storage" / "cache").rglob("result.tar"))
+def kept_files(service) -> list[str]:
+    return sorted(entry.key for entry in open_storage(service.installation.settings).entries("cache"))
 
 
 def test_a_second_job_with_another_preset_takes_over_ingest_and_poses_and_says_so(running):
@@ -77,21 +78,23 @@ def test_a_worker_without_the_folder_goes_on_from_what_is_kept(running):
 
 
 @pytest.mark.parametrize("harm", ["bit", "gone"])
-def test_what_is_damaged_or_gone_is_made_again_and_kept_again(running, harm):
+def test_what_is_damaged_or_gone_is_made_again_and_kept_again(running, harm, tmp_path):
     service, client = running
     before = kept_files(service)
     capture = new_capture(client)
     job_in(client, start_job(client, capture), "succeeded")
-    fresh = [path for path in kept_files(service) if path not in before]
+    fresh = [key for key in kept_files(service) if key not in before]
     assert len(fresh) == 2
-    for path in fresh:
-        data = bytearray(path.read_bytes())
+    storage = open_storage(service.installation.settings)
+    for key in fresh:
+        data = bytearray(b"".join(storage.read(key)))
         data[len(data) // 2] ^= 1
-        path.unlink()
+        storage.delete(key)
         if harm == "bit":
-            path.write_bytes(data)
+            (tmp_path / "damaged").write_bytes(data)
+            storage.put(key, tmp_path / "damaged")
     assert states(job_in(client, start_job(client, capture), "succeeded")) == ["done"] * 4
-    assert len([path for path in kept_files(service) if path not in before and path not in fresh]) == 2
+    assert len([key for key in kept_files(service) if key not in before and key not in fresh]) == 2
     assert states(job_in(client, start_job(client, capture), "succeeded")) == ["skipped", "skipped", "done", "done"]
 
 
