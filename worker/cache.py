@@ -13,7 +13,7 @@ from api.errors import StorageAway
 from api.models import Job, StageCache
 from api.services import cache
 from api.services.cache import Packed
-from api.storage import Storage
+from api.storage import Storage, flush
 from engine.workspace import ARTEFACTS, Stamp, Workspace, hash_file, read_stamp
 from worker.runtime import Runtime
 
@@ -188,12 +188,3 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def flush(folder: Path) -> None:
-    """Wait until a folder's entries are on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -15,7 +15,6 @@ from api.services import events, headway, routing, tallies
 from api.services.jobs import NO_HOLDER, move
 from api.services.standing import in_turn
 from api.settings import Settings
-from engine.errors import SplatError
 from engine.options import STAGES
 
 HELD = ("running", "cancelling")
@@ -271,8 +270,3 @@ def lose(session: Session, settings: Settings, job: Job) -> bool:
     reopen_stage(session, job.id, stage, "pending")
     said = {"reason": headway.LOST, "lost_leases": count}
     return move(session, job.id, "queued", observed, said=said, lost_leases=count, dispatched_at=None, **NO_HOLDER)
-
-
-def error_of(error: SplatError, log_tail: str) -> dict[str, Any]:
-    """Return what a job row keeps of an error."""
-    return {**error.to_dict(), "log_tail": log_tail}
