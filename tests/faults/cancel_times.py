@@ -2,8 +2,9 @@
 
 ``python -m tests.faults.cancel_times --cancels 50 --seed S --json OUT [--engine fake|real|both]`` starts ``serve`` with its defaults and
 submits one job after another. Each is cancelled at a moment drawn evenly over an undisturbed job's time, so while it waits, in any stage,
-or while its files are stored. With ``both``, three in ten run the real engine; every second of the others ignores SIGTERM, and each of
-its stages has a child of its own. A job that ends before its moment is not counted, and another is run in its place.
+or while its files are stored. With ``both``, three in ten run the real engine; every stage of the others has a child of its own, and every
+second of them is deaf: its stages ignore SIGTERM, and one of them, drawn too, never ends of itself, so that only SIGKILL after the whole
+grace ends it. A job that ends before its moment is not counted, and another is run in its place.
 """
 
 import argparse
@@ -30,6 +31,7 @@ ENDED = ("succeeded", "failed", "cancelled")
 FAKE_ENGINE = REPOSITORY / "tests" / "worker" / "fake_engine.py"
 SHARE_OF_REAL = 0.3
 FAKE_STAGE_S = 1.5
+NEVER_S = 600.0
 REAL_OPTIONS = {"train": {"steps": 1000, "max_gaussians": 10_000, "checkpoint_s": 5.0}}
 
 
@@ -88,8 +90,9 @@ class Bench:
     def submit(self, client: httpx.Client, is_deaf: bool) -> str:
         """Start a job that shares no stage with another, and return its id."""
         self.n_jobs += 1
+        endless = self.chance.choice(STAGES) if is_deaf else None
         for stage in STAGES:
-            plan = {"seconds": self.trial.stage_s, "deaf": is_deaf, "grandchild": True}
+            plan = {"seconds": NEVER_S if stage == endless else self.trial.stage_s, "deaf": is_deaf, "grandchild": True}
             (self.control / f"{stage}.json").write_text(json.dumps(plan))
         files = [("files", (name, data, "image/jpeg")) for name, data in self.photos]
         options = {"seed": self.n_jobs, **(REAL_OPTIONS if self.engine == "real" else {})}
@@ -106,9 +109,8 @@ class Bench:
             raise RuntimeError(f"the undisturbed job {job['state']}: {job['error']}")
         return time.monotonic() - began
 
-    def cancel_one(self, client: httpx.Client, life_s: float) -> Cancel | None:
+    def cancel_one(self, client: httpx.Client, life_s: float, is_deaf: bool) -> Cancel | None:
         """Run a job and cancel it at a moment of its life; None when it ended first."""
-        is_deaf = self.engine == "fake" and self.chance.random() < 0.5
         job_id = self.submit(client, is_deaf)
         time.sleep(self.chance.uniform(0.0, life_s))
         before, began = get(client, job_id), time.monotonic()
@@ -151,7 +153,7 @@ def run_with(engine: str, trial: Trial, folder: Path) -> list[Cancel]:
         with serving.client() as client:
             life_s = bench.life_s(client)
             while len(done) < trial.share(engine):
-                cancel = bench.cancel_one(client, life_s)
+                cancel = bench.cancel_one(client, life_s, engine == "fake" and len(done) % 2 == 1)
                 done += [cancel] if cancel else []
                 sys.stderr.write(f"{len(done)} of {trial.share(engine)}: {cancel or 'ended before it was cancelled'}\n")
         return done
