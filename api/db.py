@@ -12,6 +12,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, select
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import func
 
@@ -22,7 +24,10 @@ from api.settings import Settings
 BUSY_TIMEOUT_MS = 10_000
 # Together more than the api's threads (40) and the sessions that its requests hold between them (16): nobody waits for a connection.
 POOL_KEPT, POOL_MORE = 10, 48
+POOL_WAIT_S = 10.0
 MIN_IDLE_S = 10.0
+# What is raised where the database is locked for long or away, or no connection to it comes free: nothing is wrong with the question.
+UNANSWERED = (OperationalError, NoConnection)
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,8 @@ def open_database(settings: Settings, *, pooled: bool = True) -> Database:
 def make_engine(settings: Settings, *, pooled: bool = True) -> Engine:
     """Return the SQLAlchemy engine: Postgres as it is, SQLite with write-ahead log and honest transactions."""
     url = make_url(settings.database)
-    pool: dict[str, Any] = {"pool_size": POOL_KEPT, "max_overflow": POOL_MORE} if pooled else {"poolclass": NullPool}
+    kept = {"pool_size": POOL_KEPT, "max_overflow": POOL_MORE, "pool_timeout": POOL_WAIT_S}
+    pool: dict[str, Any] = kept if pooled else {"poolclass": NullPool}
     if url.get_backend_name() != "sqlite":
         engine = create_engine(url, pool_pre_ping=pooled, connect_args={"connect_timeout": 5}, **pool)
         event.listen(engine, "connect", partial(_prepare_postgres, idle_s=max(MIN_IDLE_S, settings.lease_s)))

@@ -5,11 +5,10 @@ import logging
 import time
 from dataclasses import dataclass
 
-from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from api.db import Database
+from api.db import UNANSWERED, Database
 from api.deps import SESSION_COOKIE, state
 from api.errors import Forbidden, Unauthorized
 from api.services import keys, sessions
@@ -148,7 +147,7 @@ def write_use(db: Database, key_id: str) -> None:
     try:
         with db.writing() as session:
             keys.note_use(session, key_id)
-    except OperationalError as error:
+    except UNANSWERED as error:
         log.warning("the use of key %s was not noted: %s", key_id, error)
 
 

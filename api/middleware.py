@@ -2,7 +2,6 @@
 
 import re
 
-from sqlalchemy.exc import OperationalError
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -11,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid6 import uuid7
 
 from api import problems, tus
+from api.db import UNANSWERED
 from api.deps import PRINCIPAL
 from api.door import RATE, SAFE_METHODS, Door
 from api.errors import Forbidden
@@ -68,7 +68,7 @@ class Surround:
             request.scope[PRINCIPAL] = await self.door.admit(request)
         except SplatError as error:
             return problems.on_splat_error(request, error)
-        except OperationalError as error:
+        except UNANSWERED as error:
             return problems.on_database_error(request, error)
         return None
 

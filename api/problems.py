@@ -9,11 +9,12 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
+from api.db import UNANSWERED
 from api.errors import Conflict, DoesNotFit, NoSpace, RangeNotSatisfiable, RequestError
 from api.schemas import Problem
 from engine.errors import Cancelled, CapacityError, CaptureError, InputError, InternalError, SplatError
@@ -121,7 +122,7 @@ def pointer(location: tuple[int | str, ...]) -> str:
 
 
 def on_database_error(request: Request, error: Exception) -> Response:
-    """Answer when the database is locked for long or gone: the client may come again."""
+    """Answer when the database is locked for long or gone, or all connections to it are taken: the client may come again."""
     log.error("%s %s: the database does not answer: %s", request.method, request.url.path, error)
     busy = CapacityError("capacity.database", "Database busy", "the database does not answer", "Send the request again in a few seconds.")
     return problem(request, 503, busy)
@@ -167,7 +168,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(SplatError, on_splat_error)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_validation_error)
-    app.add_exception_handler(OperationalError, on_database_error)
+    for kind in UNANSWERED:
+        app.add_exception_handler(kind, on_database_error)
     app.add_exception_handler(IntegrityError, on_integrity_error)
     app.add_exception_handler(ClientDisconnect, on_disconnect)
     app.add_exception_handler(OSError, on_os_error)

@@ -1,6 +1,13 @@
 """What every refusal says of itself."""
 
+import threading
+
 import pytest
+from sqlalchemy import text
+
+from api import db as database
+from tests.api.conftest import is_problem
+from tests.services import until
 
 
 @pytest.mark.parametrize(
@@ -16,3 +23,34 @@ def test_a_wrong_method_is_told_all_right_ones(client, method, address, allowed)
     answer = client.request(method, address)
     assert answer.status_code == 405
     assert answer.headers["allow"] == allowed
+
+
+@pytest.fixture
+def one_connection(monkeypatch, installation):
+    """An api whose pool holds one connection, for which nobody waits long."""
+    for name, value in {"POOL_KEPT": 1, "POOL_MORE": 0, "POOL_WAIT_S": 0.2}.items():
+        monkeypatch.setattr(database, name, value)
+    with installation.api() as client:
+        yield client
+
+
+def test_no_free_connection_is_a_busy_database_for_routes_and_for_keys(one_connection, db):
+    statuses = []
+
+    def hold_the_connection() -> None:
+        statuses.append(one_connection.post("/v1/captures").status_code)
+
+    with db.writing() as session:  # another's transaction, which the request in the thread waits for with the api's only connection
+        session.execute(text("SELECT 1" if db.engine.dialect.name == "sqlite" else "LOCK TABLE capture IN ACCESS EXCLUSIVE MODE"))
+        waits = threading.Thread(target=hold_the_connection)
+        waits.start()
+        until(lambda: one_connection.get("/v1/jobs").status_code != 200, 5)
+        for headers in ({}, {"Authorization": f"Bearer sk_abcdefgh_{'x' * 43}"}):
+            answer = one_connection.get("/v1/jobs", headers=headers)
+            found = is_problem(answer, 503, "capacity.database")
+            assert found["retryable"]
+            assert found["hint"]
+            assert int(answer.headers["retry-after"]) > 0
+    waits.join()
+    assert statuses == [201]
+    assert one_connection.get("/v1/jobs").status_code == 200
