@@ -61,24 +61,13 @@ template <class Key> __global__ void __launch_bounds__(256) emit_kernel(const Fr
     }
   }
   for (uint32_t todo = __ballot_sync(ALL_LANES, large); todo; todo &= todo - 1) {
-    const int source = __ffs(todo) - 1;
+    const int source = __ffs(static_cast<int>(todo)) - 1;
     emit_large(f, keys, __shfl_sync(ALL_LANES, id, source), __shfl_sync(ALL_LANES, at, source), lane);
   }
 }
 
-// How many gaussians are drawn (they come first in the order) and how many instances they have. One thread.
-__global__ void count_kernel(const Frame f) {
-  int64_t low = 0, high = f.n;
-  while (low < high) {
-    const int64_t middle = (low + high) / 2;
-    if (f.keys_sorted[middle] != HIDDEN)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  f.counters->n_visible = static_cast<unsigned long long>(low);
-  f.counters->n_instances = low ? f.offsets[low - 1] + f.n_touched[f.order[low - 1]] : 0;
-}
+// The sum of all counts, which the sums before each left behind the last. One thread.
+__global__ void count_kernel(const Frame f) { f.counters->n_instances = f.offsets[f.n]; }
 
 template <class Key> __global__ void __launch_bounds__(256) ranges_kernel(const Frame f, const Key *keys) {
   const int64_t i = global_thread();

@@ -80,7 +80,7 @@ void Context::reserve_gaussians(int64_t n) {
   f.keys = keys_.of<uint32_t>(n), f.keys_sorted = keys_sorted_.of<uint32_t>(n);
   f.ids = ids_.of<uint32_t>(n), f.order = order_.of<uint32_t>(n);
   f.n_touched = n_touched_.of<uint32_t>(n);
-  f.offsets = offsets_.of<uint64_t>(n), f.first = first_.of<uint64_t>(n);
+  f.offsets = offsets_.of<uint64_t>(n + 1), f.first = first_.of<uint64_t>(n);
 }
 
 void Context::reserve_tiles() {
@@ -101,6 +101,7 @@ void Context::reserve_instances(int64_t listed) {
   }
   f.owner = owner_.of<uint32_t>(listed);
   f.instances = instances_.of<uint32_t>(listed);
+  f.masks = masks_.of<uint8_t>(listed);
   tile_keys_.of<uint32_t>(listed), tile_keys_sorted_.of<uint32_t>(listed);
   f.n_buckets = listed / BUCKET + f.n_tiles;
   f.bucket_tile = bucket_tile_.of<uint32_t>(f.n_buckets);
@@ -112,11 +113,11 @@ void Context::sort_by_depth() {
   Frame &f = frame_;
   SortTemp sort{nullptr, 0}, sum{nullptr, 0};
   sort_depths(sort, f.keys, f.keys_sorted, f.ids, f.order, f.n, stream_);
-  sum_before(sum, f.offsets, f.n, stream_);
+  sum_before(sum, f.offsets, f.n + 1, stream_);
   sort.memory = sum.memory = temp_.of<char>(static_cast<int64_t>(std::max(sort.bytes, sum.bytes)));
   sort_depths(sort, f.keys, f.keys_sorted, f.ids, f.order, f.n, stream_);
   counts_by_depth(f, stream_);
-  sum_before(sum, f.offsets, f.n, stream_);
+  sum_before(sum, f.offsets, f.n + 1, stream_);
   count_instances(f, stream_);
 }
 
@@ -369,7 +370,7 @@ void Context::info(SplatContextInfo &out) const {
   out.isa = SPLAT_ISA_AUTO;
   size_t bytes = 0;
   for (const Buffer *b : {&counters_, &records_, &keys_, &keys_sorted_, &ids_, &order_, &n_touched_, &offsets_, &first_, &temp_, &owner_, &numbers_,
-                          &instances_, &tile_keys_, &tile_keys_sorted_, &tile_begin_, &tile_end_, &bucket_tile_, &checkpoints_, &finals_, &stops_,
+                          &instances_, &masks_, &tile_keys_, &tile_keys_sorted_, &tile_begin_, &tile_end_, &bucket_tile_, &checkpoints_, &finals_, &stops_,
                           &slots_, &by_mean_, &by_square_, &by_product_, &partial_, &total_, &bad_})
     bytes += b->size();
   out.workspace_bytes = bytes;

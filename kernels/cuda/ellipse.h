@@ -1,4 +1,5 @@
-// Where a gaussian reaches 1/255: exact tests of its ellipse against rows of pixels. Binning, counting and culling must agree to the bit, so they all ask here.
+// Where a gaussian reaches 1/255: exact tests of its ellipse against rows of pixels. Binning, counting and culling must agree to the bit, so they all
+// ask here, and products that are added to something are rounded by name: nvcc may fuse the rest into multiply-adds in one kernel and not in another.
 #pragma once
 #include "types.h"
 
@@ -14,9 +15,9 @@ SPLAT_DEVICE Ellipse ellipse_of(const Record &g) {
   Ellipse e;
   e.x = g.x, e.y = g.y, e.l21 = g.l21, e.l22 = g.l22, e.reach = g.reach;
   e.inverse_l11 = 1.0f / g.l11;
-  const float root = sqrtf(g.reach), inverse_l22 = 1.0f / g.l22, slope = __fmaf_rn(g.l21, inverse_l22, 0.0f);
-  e.half_y = root * inverse_l22;
-  e.side_y = -root * slope / sqrtf(__fmaf_rn(slope, slope, 1.0f)) * inverse_l22;
+  const float root = sqrtf(g.reach), inverse_l22 = 1.0f / g.l22, slope = __fmul_rn(g.l21, inverse_l22);
+  e.half_y = __fmul_rn(root, inverse_l22);
+  e.side_y = __fmul_rn(-__fmul_rn(root, slope) / sqrtf(__fmaf_rn(slope, slope, 1.0f)), inverse_l22);
   return e;
 }
 
@@ -26,9 +27,9 @@ SPLAT_DEVICE bool row_extent(const Ellipse &e, float lo, float hi, float *left, 
   if (hi < -e.half_y || lo > e.half_y) return false;
   const float bottom = fmaxf(lo, -e.half_y), top = fminf(hi, e.half_y);
   const float y_right = clamp(e.side_y, bottom, top), y_left = clamp(-e.side_y, bottom, top);
-  const float v_right = y_right * e.l22, v_left = y_left * e.l22;
-  *right = __fmaf_rn(sqrtf(fmaxf(__fmaf_rn(-v_right, v_right, e.reach), 0.0f)) - y_right * e.l21, e.inverse_l11, e.x);
-  *left = __fmaf_rn(-sqrtf(fmaxf(__fmaf_rn(-v_left, v_left, e.reach), 0.0f)) - y_left * e.l21, e.inverse_l11, e.x);
+  const float v_right = __fmul_rn(y_right, e.l22), v_left = __fmul_rn(y_left, e.l22);
+  *right = __fmaf_rn(__fmaf_rn(-y_right, e.l21, sqrtf(fmaxf(__fmaf_rn(-v_right, v_right, e.reach), 0.0f))), e.inverse_l11, e.x);
+  *left = __fmaf_rn(__fmaf_rn(-y_left, e.l21, -sqrtf(fmaxf(__fmaf_rn(-v_left, v_left, e.reach), 0.0f))), e.inverse_l11, e.x);
   return true;
 }
 
@@ -67,18 +68,28 @@ SPLAT_DEVICE uint32_t region_mask(const Ellipse &e, float tile_left, float tile_
   return mask;
 }
 
-// Pixel centre of a lane in a region of a tile.
-SPLAT_DEVICE int pixel_x(int tile_x, int region, int lane) { return tile_x * TILE + (region & 1) * REGION_WIDTH + (lane & 7); }
-SPLAT_DEVICE int pixel_y(int tile_y, int region, int lane) { return tile_y * TILE + (region >> 1) * REGION_HEIGHT + (lane >> 3); }
+// Where in its tile a lane of a region is, pixels.
+SPLAT_DEVICE int place_x(int region, int lane) { return (region & 1) * REGION_WIDTH + (lane & 7); }
+SPLAT_DEVICE int place_y(int region, int lane) { return (region >> 1) * REGION_HEIGHT + (lane >> 3); }
 
-// The one formula of alpha, zero below the cut; forward and backward must give the same bits.
-SPLAT_DEVICE float pair_alpha(const Record &g, float px, float py, float *u, float *v) {
-  const float dx = px - g.x, dy = py - g.y;
-  *u = __fmaf_rn(g.l11, dx, g.l21 * dy);
-  *v = g.l22 * dy;
-  const float power = __fmaf_rn(-*u, *u, __fmaf_rn(-*v, *v, g.lo));
-  const float alpha = fast_exp2(fmaxf(power, -100.0f));
-  return power >= ALPHA_CUT_LOG2 ? alpha : 0.0f;
+// A record as the pixels of one tile see it: at the place (x, y) of the tile, u = u0 + l11 x + l21 y and v = v0 + l22 y. One multiply-add an unknown
+// where distances from the centre would take a subtraction and a product more, for every pixel that looks.
+struct Local {
+  float u0, v0, l11, l21, l22, lo;
+};
+
+SPLAT_DEVICE Local local_of(const Record &g, int tile_x, int tile_y) {
+  const float dx = static_cast<float>(tile_x * TILE) + 0.5f - g.x, dy = static_cast<float>(tile_y * TILE) + 0.5f - g.y;
+  return {__fmaf_rn(g.l11, dx, __fmul_rn(g.l21, dy)), __fmul_rn(g.l22, dy), g.l11, g.l21, g.l22, g.lo};
 }
+
+// The one formula of alpha, as a power of two; forward and backward must give the same bits. A pair below the cut is not drawn.
+SPLAT_DEVICE float pair_power(const Local &g, float x, float y, float *u, float *v) {
+  *u = __fmaf_rn(g.l11, x, __fmaf_rn(g.l21, y, g.u0));
+  *v = __fmaf_rn(g.l22, y, g.v0);
+  return __fmaf_rn(-*u, *u, __fmaf_rn(-*v, *v, g.lo));
+}
+
+SPLAT_DEVICE bool is_drawn(float power) { return power >= ALPHA_CUT_LOG2; }
 
 }  // namespace splat::gpu

@@ -7,23 +7,23 @@ namespace splat::gpu {
 
 namespace {
 
-SPLAT_DEVICE Record staged(const float4 *records, int k) {
-  Record g;
-  const float4 a = records[3 * k], b = records[3 * k + 1], c = records[3 * k + 2];
-  g.x = a.x, g.y = a.y, g.l11 = a.z, g.l21 = a.w;
-  g.l22 = b.x, g.lo = b.y, g.r = b.z, g.g = b.w;
-  g.b = c.x, g.reach = c.y, g.opacity = c.z, g.spare = c.w;
-  return g;
+constexpr int STAGED = 3;  // float4 an entry: what the pixels of this tile need of its record
+
+SPLAT_DEVICE void stage(float4 *to, const Record &g, int tile_x, int tile_y) {
+  const Local local = local_of(g, tile_x, tile_y);
+  to[0] = make_float4(local.u0, local.v0, local.l11, local.l21);
+  to[1] = make_float4(local.l22, local.lo, g.r, g.g);
+  to[2] = make_float4(g.b, 0.0f, 0.0f, 0.0f);
 }
 
 __global__ void __launch_bounds__(TILE_PIXELS) blend_kernel(const Frame f) {
-  SPLAT_SHARED(float4, records, 3 * ENTRIES);
+  SPLAT_SHARED(float4, staged, STAGED * ENTRIES);
   SPLAT_SHARED(uint32_t, masks, ENTRIES);
   const int tile = static_cast<int>(blockIdx.x), tile_x = tile % f.tiles_x, tile_y = tile / f.tiles_x;
   const int thread = static_cast<int>(threadIdx.x), region = thread >> 5, lane = thread & 31;
-  const int x = pixel_x(tile_x, region, lane), y = pixel_y(tile_y, region, lane);
+  const int x = tile_x * TILE + place_x(region, lane), y = tile_y * TILE + place_y(region, lane);
   const bool in_image = x < f.width && y < f.height;
-  const float px = static_cast<float>(x) + 0.5f, py = static_cast<float>(y) + 0.5f;
+  const float px = static_cast<float>(place_x(region, lane)), py = static_cast<float>(place_y(region, lane));
   const uint32_t begin = f.tile_begin[tile], end = f.tile_end[tile];
   const int64_t bucket = first_bucket(f, tile);
   for (uint32_t i = static_cast<uint32_t>(thread); i * BUCKET < end - begin; i += TILE_PIXELS) f.bucket_tile[bucket + i] = static_cast<uint32_t>(tile);
@@ -35,27 +35,33 @@ __global__ void __launch_bounds__(TILE_PIXELS) blend_kernel(const Frame f) {
   for (uint32_t base = begin; base < end; base += ENTRIES) {
     if (__syncthreads_count(done) == TILE_PIXELS) break;
     const int count = static_cast<int>(end - base < ENTRIES ? end - base : ENTRIES);
+    // A bucket's entries lie last to first, so that the first is a ballot's highest bit: to find that takes one instruction, the lowest two.
+    const int place = thread ^ 31;
     uint32_t mask = 0;
     if (thread < count) {
       const Record mine = f.records[f.owner[f.instances[base + static_cast<uint32_t>(thread)]]];
-      records[3 * thread] = make_float4(mine.x, mine.y, mine.l11, mine.l21);
-      records[3 * thread + 1] = make_float4(mine.l22, mine.lo, mine.r, mine.g);
-      records[3 * thread + 2] = make_float4(mine.b, mine.reach, mine.opacity, 0.0f);
+      stage(staged + STAGED * place, mine, tile_x, tile_y);
       mask = region_mask(ellipse_of(mine), static_cast<float>(tile_x * TILE), static_cast<float>(tile_y * TILE));
+      f.masks[base + static_cast<uint32_t>(thread)] = static_cast<uint8_t>(mask);
     }
-    masks[thread] = mask;
+    masks[place] = mask;
     __syncthreads();
     for (int j = 0; BUCKET * j < count && !done; j++) {
       const int64_t here = bucket + (base - begin) / BUCKET + j;
       if (here > bucket) f.checkpoints[here * TILE_PIXELS + thread] = make_float4(t, r, g, b);
-      for (uint32_t todo = __ballot_sync(ALL_LANES, masks[BUCKET * j + lane] >> region & 1); todo; todo &= todo - 1) {
-        const Record each = staged(records, BUCKET * j + __ffs(todo) - 1);
+      uint32_t todo = __ballot_sync(ALL_LANES, masks[BUCKET * j + lane] >> region & 1);
+      while (todo) {
+        const int highest = 31 - __clz(static_cast<int>(todo));
+        todo ^= 1u << highest;
+        const float4 *each = staged + STAGED * (BUCKET * j + highest);
+        const float4 head = each[0], middle = each[1];
+        const Local local = {head.x, head.y, head.z, head.w, middle.x, middle.y};
         float u, v;
-        const float alpha = pair_alpha(each, px, py, &u, &v), w = alpha * t;
+        const float power = pair_power(local, px, py, &u, &v), alpha = is_drawn(power) ? fast_exp2(power) : 0.0f, w = alpha * t;
         t = __fmaf_rn(-alpha, t, t);
-        r = __fmaf_rn(w, each.r, r);
-        g = __fmaf_rn(w, each.g, g);
-        b = __fmaf_rn(w, each.b, b);
+        r = __fmaf_rn(w, middle.z, r);
+        g = __fmaf_rn(w, middle.w, g);
+        b = __fmaf_rn(w, each[2].x, b);
       }
       if (__all_sync(ALL_LANES, t < SPLAT_STOP)) {
         stop = base - begin + static_cast<uint32_t>(BUCKET * (j + 1));

@@ -9,9 +9,9 @@ namespace {
 constexpr int GROUP = 128;
 constexpr uint32_t LARGE = 24;  // instances from which a whole warp adds up a gaussian's sums
 
-struct Shared {  // what the formulas leave for the rows
-  float line[GROUP][16];
-  float basis[GROUP][16];
+struct Shared {  // what the formulas leave for the rows, by quarters of a line
+  float4 line[GROUP][4];
+  float4 basis[GROUP][4];
   float colour[GROUP][3];
   float decay1[GROUP], decay2[GROUP];
   int seen[GROUP];
@@ -20,6 +20,14 @@ struct Shared {  // what the formulas leave for the rows
 struct Sums {
   float v[12];
 };
+
+// Where a row's quarter of a line lies in shared memory. Eight threads at a time write the same quarter of eight rows, or read the quarters of two:
+// turned round like this, either way they meet all 32 banks once.
+SPLAT_DEVICE int place_of(int row, int quarter) { return quarter ^ (row >> 1 & 3); }
+
+SPLAT_DEVICE void put_line(float4 *to, int row, const float *from) {
+  for (int q = 0; q < 4; q++) to[place_of(row, q)] = make_float4(from[4 * q], from[4 * q + 1], from[4 * q + 2], from[4 * q + 3]);
+}
 
 SPLAT_DEVICE void add_slot(const Frame &f, uint64_t instance, Sums *sums) {
   for (int k = 0; k < SLOT; k++) {
@@ -35,7 +43,7 @@ SPLAT_DEVICE Sums gather(const Frame &f, int64_t id, uint32_t count, int lane) {
   if (count < LARGE)
     for (uint32_t k = 0; k < count; k++) add_slot(f, first + k, &sums);
   for (uint32_t todo = __ballot_sync(ALL_LANES, count >= LARGE); todo; todo &= todo - 1) {
-    const int source = __ffs(todo) - 1;
+    const int source = __ffs(static_cast<int>(todo)) - 1;
     const uint64_t from = __shfl_sync(ALL_LANES, first, source);
     const uint32_t n = __shfl_sync(ALL_LANES, count, source);
     Sums part = {};
@@ -106,12 +114,17 @@ SPLAT_DEVICE void gradient_of(const Frame &f, int64_t id, const Sums &h, Shared 
     for (int k = 0; k < 3; k++) g.log_scale[k] = __fmaf_rn(s.s[k], f.adam.scale_reg, g.log_scale[k]);
   }
   const float colour[3] = {r.r > 0.0f ? h.v[6] : 0.0f, r.g > 0.0f ? h.v[7] : 0.0f, r.b > 0.0f ? h.v[8] : 0.0f};
-  if (f.degree > 0) add_view_dependence(f, row, line, colour, shared->basis[thread], g.mean);
-  float *to = shared->line[thread];
-  for (int k = 0; k < 3; k++) to[k] = g.mean[k], to[3 + k] = g.log_scale[k], to[11 + k] = colour[k] * SPLAT_SH_0, shared->colour[thread][k] = colour[k];
-  for (int k = 0; k < 4; k++) to[6 + k] = g.quat[k];
-  to[10] = by_logit;
-  to[14] = to[15] = 0.0f;
+  if (f.degree > 0) {
+    float basis[16];
+    add_view_dependence(f, row, line, colour, basis, g.mean);
+    put_line(shared->basis[thread], thread, basis);
+  }
+  float by[16];
+  for (int k = 0; k < 3; k++) by[k] = g.mean[k], by[3 + k] = g.log_scale[k], by[11 + k] = colour[k] * SPLAT_SH_0, shared->colour[thread][k] = colour[k];
+  for (int k = 0; k < 4; k++) by[6 + k] = g.quat[k];
+  by[10] = by_logit;
+  by[14] = by[15] = 0.0f;
+  put_line(shared->line[thread], thread, by);
   if (f.density) add_density(f, id, s, gx, gy);
 }
 
@@ -128,12 +141,11 @@ SPLAT_DEVICE void note_age(const Frame &f, int64_t id, Shared *shared, int threa
 }
 
 SPLAT_DEVICE float4 four_of(const Shared *shared, int row, int quarter) {  // of a row's sixteen quarters of lines
-  if (quarter < 4) {
-    const float *from = shared->line[row] + 4 * quarter;
-    return make_float4(from[0], from[1], from[2], from[3]);
-  }
-  const float *basis = shared->basis[row] + 4 * (quarter & 3), colour = shared->colour[row][(quarter >> 2) - 1];
-  return make_float4(basis[0] * colour, basis[1] * colour, basis[2] * colour, basis[3] * colour);
+  const int place = place_of(row, quarter & 3);
+  if (quarter < 4) return shared->line[row][place];
+  const float4 basis = shared->basis[row][place];
+  const float colour = shared->colour[row][(quarter >> 2) - 1];
+  return make_float4(basis.x * colour, basis.y * colour, basis.z * colour, basis.w * colour);
 }
 
 SPLAT_DEVICE float step_one(const AdamRates &a, float p, float g, float lr, float decay1, float decay2, float *m, float *v) {
@@ -172,9 +184,9 @@ __global__ void __launch_bounds__(GROUP) gradient_kernel(const Frame f) {
   }
   __syncthreads();
   const bool with_rest = f.degree > 0 && (f.grad_params || f.adam.with_rest);
-  const int quarters = f.grad_params || with_rest ? 16 : 4;
-  for (int i = thread; i < GROUP * quarters; i += GROUP) {
-    const int row = i / quarters, quarter = i % quarters;
+  const int bits = f.grad_params || with_rest ? 4 : 2;  // of a quarter's number
+  for (int i = thread; i < GROUP << bits; i += GROUP) {
+    const int row = i >> bits, quarter = i & ((1 << bits) - 1);
     if (base + row >= f.n) break;
     const bool is_zero = !all->seen[row] || (quarter >= 4 && f.degree == 0);
     if (f.grad_params)

@@ -88,10 +88,14 @@ __global__ void __launch_bounds__(128) project_kernel(const Frame f) {
   f.n_touched[i] = count;
 }
 
-// Tile counts in depth order, ready to be summed.
+// Tile counts in depth order, ready to be summed, with a zero after the last: where their sum will be. What is drawn comes first: how many those are,
+// the thread at the border knows.
 __global__ void __launch_bounds__(256) counts_by_depth_kernel(const Frame f) {
   const int64_t rank = global_thread();
-  if (rank < f.n) f.offsets[rank] = f.n_touched[f.order[rank]];
+  if (rank > f.n) return;
+  const bool drawn = rank < f.n && f.keys_sorted[rank] != HIDDEN;
+  f.offsets[rank] = drawn ? f.n_touched[f.order[rank]] : 0;
+  if (!drawn && (rank == 0 || f.keys_sorted[rank - 1] != HIDDEN)) f.counters->n_visible = static_cast<unsigned long long>(rank);
 }
 
 }  // namespace
@@ -101,7 +105,7 @@ void project(const Frame &f, cudaStream_t stream) {
 }
 
 void counts_by_depth(const Frame &f, cudaStream_t stream) {
-  if (f.n) SPLAT_LAUNCH(counts_by_depth_kernel, blocks_for(f.n, 256), 256, stream, f);
+  SPLAT_LAUNCH(counts_by_depth_kernel, blocks_for(f.n + 1, 256), 256, stream, f);
 }
 
 }  // namespace splat::gpu

@@ -62,12 +62,13 @@ struct Frame {
   uint32_t *keys, *keys_sorted;  // [n] bits of the depth, HIDDEN where not drawn
   uint32_t *ids, *order;         // [n] 0..n-1, and by depth
   uint32_t *n_touched;           // [n] tiles a gaussian touches
-  uint64_t *offsets;             // [n] by depth rank: where its instances begin
+  uint64_t *offsets;             // [n + 1] by depth rank: where its instances begin; how many there are
   uint64_t *first;               // [n] the same by gaussian
 
   int64_t listed;                // places for instances in this frame; where there are more, the frame is void and no step is taken
   uint32_t *owner;               // [listed] the gaussian an instance belongs to, in order of emission
   const uint32_t *instances;     // [listed] emission numbers by tile, then depth
+  uint8_t *masks;                // [listed] by tile, then depth: bit r where the instance can touch region r of its tile; set as far as blending goes
   uint32_t *tile_begin, *tile_end;  // [n_tiles]
   int64_t n_buckets;             // listed / BUCKET + n_tiles
   uint32_t *bucket_tile;         // [n_buckets]

@@ -87,9 +87,10 @@ inline uint32_t ballot(bool predicate, uint32_t mask, int line) {
 #define __any_sync(mask, p) (::splat::shim::ballot((p), (mask), __LINE__) != 0)
 
 inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
+inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __expf_shim(float x) { return expf(x); }
 inline int __popc(unsigned v) { return __builtin_popcount(v); }
-inline int __ffs(unsigned v) { return __builtin_ffs(static_cast<int>(v)); }
+inline int __ffs(int v) { return __builtin_ffs(v); }
 inline int __clz(int v) { return v ? __builtin_clz(static_cast<unsigned>(v)) : 32; }
 inline uint32_t __float_as_uint(float v) { return static_cast<uint32_t>(splat::shim::to_bits(v)); }
 inline float __uint_as_float(uint32_t v) { return splat::shim::to_float(v); }
