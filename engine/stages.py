@@ -11,6 +11,7 @@ from engine import keys, report
 from engine.errors import InternalError
 from engine.events import OnEvent, StageDone, StageStarted
 from engine.options import STAGES, RunOptions
+from engine.unfinished import clear
 from engine.workspace import Stamp, Workspace, hash_file, locked, read_stamp, write_json
 
 # Loaded by name, one a process: importing pycolmap beside torch costs seconds and its zlib harms the process (research/sfm.md B2).
@@ -60,6 +61,7 @@ def run_stage(workspace: Workspace, stage: str, options: RunOptions, on_event: O
         skipped = stamp is not None and stamp.key == key
         if stamp is None or stamp.key != key:
             stamp = _run_afresh(workspace, stage, options, on_event, key)
+        clear(workspace, stage)
         if stage == STAGES[-1]:
             write_json(workspace.report, report.collect(workspace))
         on_event(StageDone(stage, stamp.seconds, skipped, stamp.stats))

@@ -9,6 +9,7 @@ sparse/            COLMAP model of the registered photos, in the frame all files
 undistorted/       images/ and sparse/ (PINHOLE) for the trainer; masks/ and alpha/ as above
 train/             checkpoints, gaussians.ply (float32, not yet pruned), metrics.json, preview.webp, renders of held-out views
 assets/            what users download
+.unfinished-*/     what a killed stage leaves for the next attempt (engine.unfinished)
 <stage>.json       stamp: written last, so a stage that has one is whole
 report.json        figures of the whole run
 """
@@ -161,9 +162,9 @@ def replacing(path: Path) -> Iterator[Path]:
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield aside
-        _sync(aside)
+        flush(aside)
         aside.replace(path)
-        _sync(path.parent)
+        flush(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -181,16 +182,17 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     try:
         yield aside
         for file in (aside, *aside.rglob("*")):
-            _sync(file)
+            flush(file)
         if path.exists():
             shutil.rmtree(path)
         aside.replace(path)
-        _sync(path.parent)
+        flush(path.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's entries, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -3,10 +3,7 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +16,12 @@ from engine.photos.masks import Masks, find_masks, read_mask, require_some_match
 from engine.photos.masks import warn_of_partners as warn_of_masks
 from engine.photos.posed import GivenPoses, find_poses, refuse_unposed, write_given
 from engine.photos.posed import warn_of_partners as warn_of_poses
+from engine.photos.prepared import Folders, Prepared, from_json, to_json
 from engine.photos.record import PhotoRecord, assign_groups, require_enough, summary
 from engine.photos.sandbox import Ask, Broken, Limits, run_all
-from engine.photos.select import Measures, blurred, content_problem, find_copies, measure
+from engine.photos.select import blurred, content_problem, find_copies, measure
 from engine.photos.sources import Source, list_sources
+from engine.unfinished import Headway, Pieces, place, unfinished
 from engine.workspace import Workspace, hash_file, replacing_folder, write_json
 
 STAGE = "ingest"
@@ -31,15 +30,6 @@ _MEGAPIXELS_IN_FLIGHT = 150.0
 # What one child may take beyond its start: 16-bit grey is the dearest, three copies of 8 bytes; and room for masks and profiles.
 _BYTES_PER_PIXEL = 32
 _BYTES_BESIDE = 1 << 30
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a decoding child hands back; ``measures`` is None for a photo that was refused."""
-
-    record: PhotoRecord
-    pixel_hash: str = ""
-    measures: Measures | None = None
 
 
 @dataclass(frozen=True)
@@ -55,18 +45,15 @@ class Capture:
         pose = self.poses.by_photo.get(source.shown) if self.poses else None
         return (pose.size or stored) if pose else None
 
-
-@dataclass(frozen=True)
-class Folders:
-    """Where upright photos, masks and alpha are written: aside, until all are whole."""
-
-    images: Path
-    masks: Path
-    alpha: Path
-
-    def of(self, record: PhotoRecord) -> list[Path]:
-        """Return all files that a photo may have."""
-        return [self.images / record.name, self.masks / f"{record.name}.png", self.alpha / f"{record.name}.png"]
+    def made_from(self, source: Source, sha256: str) -> dict[str, Any]:
+        """Return all that a prepared photo depends on beside the stage's options, as JSON values; ``sha256`` is of the photo as given."""
+        mask = self.masks.by_photo.get(source.shown)
+        return {
+            "photo": sha256,
+            "shown": source.shown,
+            "mask": hash_file(mask) if mask else None,
+            "posed_size": self.posed_size(source, (0, 0)),
+        }
 
 
 def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[str, Any]:
@@ -78,29 +65,28 @@ def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[st
     sources = list_sources(workspace.photos)
     capture = Capture(sources, find_masks(workspace, sources), find_poses(workspace, sources, options.poses.source))
     require_some_match(capture.masks)
-    with own_limits(), _replacing(workspace) as folders:
-        prepared = _prepare_all(capture, folders, options, on_event)
+    allowed = formats()
+    with own_limits(), unfinished(workspace.root, STAGE, {"options": asdict(options.ingest), "formats": allowed}) as scratch:
+        folders, pieces = Folders.under(scratch), Pieces(scratch, Headway(STAGE, on_event))
+        prepared = _prepare_all(capture, folders, pieces, options, allowed)
         records = _drop_copies(prepared)
         if capture.poses:
             records = refuse_unposed(capture.poses, records)
-        _remove_unused(folders, records)
         records = assign_groups(records)
         _warn(records, capture, on_event)
         require_enough(records, options.ingest)
-    _write_given(workspace, capture, records)
-    write_json(workspace.images_index, [asdict(record) for record in records])
+        _place(workspace, folders, records)
+        _write_given(workspace, capture, records)
+        write_json(workspace.images_index, [asdict(record) for record in records])
     on_event(Progress(STAGE, 1.0, f"{sum(r.accepted for r in records)} of {len(records)} photos can be used"))
     return summary(records) | {"poses": capture.poses.source if capture.poses else None}
 
 
-@contextmanager
-def _replacing(workspace: Workspace) -> Iterator[Folders]:
-    with (
-        replacing_folder(workspace.alpha) as alpha,
-        replacing_folder(workspace.masks) as masks,
-        replacing_folder(workspace.images) as images,
-    ):
-        yield Folders(images, masks, alpha)
+def _place(workspace: Workspace, folders: Folders, records: list[PhotoRecord]) -> None:
+    """Put the files of accepted photos, and no others, where the next stages look for them."""
+    for files, folder in zip(folders.layers(records), (workspace.images, workspace.masks, workspace.alpha), strict=True):
+        with replacing_folder(folder) as aside:
+            place(files, aside)
 
 
 def _write_given(workspace: Workspace, capture: Capture, records: list[PhotoRecord]) -> None:
@@ -111,25 +97,43 @@ def _write_given(workspace: Workspace, capture: Capture, records: list[PhotoReco
         write_given(folder, capture.poses, records)
 
 
-def _prepare_all(capture: Capture, folders: Folders, options: RunOptions, on_event: OnEvent) -> list[Prepared]:
-    """Prepare every photo in children: what a photo does to its decoder is that photo's loss alone."""
-    allowed, sources = formats(), capture.sources
+def _prepare_all(capture: Capture, folders: Folders, pieces: Pieces, options: RunOptions, allowed: list[str]) -> list[Prepared]:
+    """Prepare every photo in children: what a photo does to its decoder is that photo's loss alone. Those kept are not done again."""
+    sources = capture.sources
     limits = Limits(_MEGAPIXELS_IN_FLIGHT, int(_BYTES_BESIDE + _BYTES_PER_PIXEL * options.ingest.max_megapixels * 1e6))
 
     def work(source: Source, ask: Ask) -> Prepared:
         return _prepare(source, capture, folders, options.ingest, (ask, allowed))
 
-    def on_done(n_done: int) -> None:
-        on_event(Progress(STAGE, 0.95 * n_done / len(sources), f"{n_done} of {len(sources)} photos read"))
+    def tell() -> None:
+        pieces.headway.on_event(Progress(STAGE, 0.95 * len(found) / len(sources), f"{len(found)} of {len(sources)} photos read"))
 
-    found = run_all(sources, work, limits, options.threads or os.cpu_count() or 1, on_done)
-    return [_given_up(source, each, folders) if isinstance(each, Broken) else each for source, each in zip(sources, found, strict=True)]
+    def on_done(index: int, result: Prepared | Broken) -> None:
+        source = sources[index]
+        found[index] = prepared = _given_up(source, result) if isinstance(result, Broken) else result
+        made_from = capture.made_from(source, prepared.record.sha256 or hash_file(source.path))
+        pieces.put(source.stem, to_json(prepared), folders.of(prepared.record), made_from)
+        tell()
+
+    found = _kept(capture, pieces)
+    if found:
+        tell()
+    run_all(sources, work, limits, options.threads or os.cpu_count() or 1, on_done, dict(found))
+    return [found[index] for index in range(len(sources))]
 
 
-def _given_up(source: Source, broken: Broken, folders: Folders) -> Prepared:
-    for suffix in (".jpg", ".png"):  # what it had written before its end
-        for path in folders.of(PhotoRecord(source.stem + suffix, source.shown)):
-            path.unlink(missing_ok=True)
+def _kept(capture: Capture, pieces: Pieces) -> dict[int, Prepared]:
+    """Return what attempts that were killed have prepared, by the photo's index."""
+    found = {}
+    for index, source in enumerate(capture.sources):
+        if pieces.has(source.stem):
+            said = pieces.get(source.stem, capture.made_from(source, hash_file(source.path)))
+            if said is not None:
+                found[index] = from_json(said)
+    return found
+
+
+def _given_up(source: Source, broken: Broken) -> Prepared:
     code = "photo.too_costly" if broken.too_costly else "photo.crashes"
     detail = f"{source.shown} cannot be used: {broken.how}; export it again"
     return Prepared(PhotoRecord(source.stem, source.shown, reason=code, detail=detail))
@@ -205,13 +209,6 @@ def _drop_copies(prepared: list[Prepared]) -> list[PhotoRecord]:
         detail = f"{record.source_name} {words} {records[kept].source_name}; one is enough"
         records[row] = replace(record, accepted=False, reason="photo.duplicate", detail=detail)
     return records
-
-
-def _remove_unused(folders: Folders, records: list[PhotoRecord]) -> None:
-    for record in records:
-        if not record.accepted:
-            for path in folders.of(record):
-                path.unlink(missing_ok=True)
 
 
 def _warn(records: list[PhotoRecord], capture: Capture, on_event: OnEvent) -> None:

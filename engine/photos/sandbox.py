@@ -10,7 +10,7 @@ import resource
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -92,21 +92,28 @@ class _Child(Generic[Task, Result]):
 
 
 def run_all(
-    tasks: list[Task], work: Callable[[Task, Ask], Result], limits: Limits, n_children: int, on_done: Callable[[int], None]
+    tasks: list[Task],
+    work: Callable[[Task, Ask], Result],
+    limits: Limits,
+    n_children: int,
+    on_done: Callable[[int, Result | Broken], None],
+    known: Mapping[int, Result] | None = None,
 ) -> list[Result | Broken]:
-    """Return ``work(task, ask)`` of each task, in order, or why there is none; ``on_done(n)`` is told how many there are so far.
+    """Return ``work(task, ask)`` of each task, in order, or why there is none; ``on_done(index, result)`` hears of each as it comes.
+
+    ``known`` are results by index that need no work.
 
     ``work`` calls ``ask(megapixels)`` before it decodes. What it raises as ``OSError`` is raised here: the disk is full, not a file broken.
     Raises ``CapacityError`` capacity.killed when something outside kills a child twice over one task.
     """
-    found: dict[int, Result | Broken] = {}
-    pool = _Pool(tasks, work, limits)
+    found: dict[int, Result | Broken] = dict(known or {})
+    pool = _Pool(tasks, work, limits, [index for index in range(len(tasks)) if index not in found])
     try:
-        pool.start(min(n_children, len(tasks)))
+        pool.start(n_children)
         while len(found) < len(tasks):
             for index, result in pool.turn():
                 found[index] = result
-                on_done(len(found))
+                on_done(index, result)
     finally:
         for child in pool.children:
             child.end()
@@ -116,14 +123,14 @@ def run_all(
 class _Pool(Generic[Task, Result]):
     """The children and the tasks they have not begun."""
 
-    def __init__(self, tasks: list[Task], work: Callable[[Task, Ask], Result], limits: Limits) -> None:
+    def __init__(self, tasks: list[Task], work: Callable[[Task, Ask], Result], limits: Limits, left: list[int]) -> None:
         self.tasks, self.work, self.limits = tasks, work, limits
-        self.left = deque(range(len(tasks)))
+        self.left = deque(left)
         self.tries = [0] * len(tasks)
         self.children: list[_Child[Task, Result]] = []
 
     def start(self, n_children: int) -> None:
-        for _ in range(n_children):
+        for _ in range(min(n_children, len(self.left))):
             self._fork()
 
     def _fork(self) -> None:

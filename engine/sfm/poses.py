@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pycolmap
 
-from engine.events import Checkpointed, OnEvent, Progress
+from engine.events import OnEvent, Progress
 from engine.geometry import Array, Similarity
 from engine.options import PosesOptions, RunOptions
 from engine.sfm.context import Context, Deadline, Photo, Report, read_photos
@@ -36,9 +36,8 @@ from engine.sfm.models import Model, poses_of
 from engine.sfm.pairs import Pairs, all_pairs, local_metres, neighbour_pairs
 from engine.sfm.undistort import apply_similarity, point_positions, undistort, undistort_layer
 from engine.sfm.unfinished import DATABASE, copy_to_map, is_begun, unfinished
+from engine.unfinished import Headway
 from engine.workspace import Workspace, read_json, replacing_folder
-
-_TELL_EVERY_S = 10.0
 
 
 @dataclass
@@ -49,8 +48,10 @@ class _Clock:
     seconds: dict[str, float] = field(default_factory=dict)
     cpu_seconds: dict[str, float] = field(default_factory=dict)
     fraction: float = 0.0
-    n_kept: int = 0
-    told_at: float = field(default_factory=time.monotonic)
+    headway: Headway = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.headway = Headway(STAGE, self.on_event)
 
     @contextmanager
     def step(self, name: str, start: float, end: float, keeps: bool = False) -> Iterator[Report]:
@@ -60,20 +61,13 @@ class _Clock:
             self.fraction = max(self.fraction, start + (end - start) * min(1.0, share))
             self.on_event(Progress(STAGE, round(self.fraction, 4), words))
             if keeps:
-                self._keep()
+                self.headway.keep()  # a photo, or a batch of pairs, whose result is in the database
 
         try:
             yield report
         finally:
             self.seconds[name] = round(time.monotonic() - began, 3)
             self.cpu_seconds[name] = round(time.process_time() - cpu_began, 3)
-
-    def _keep(self) -> None:
-        """Count a photo or a batch of pairs whose result is in the database."""
-        self.n_kept += 1
-        if time.monotonic() - self.told_at >= _TELL_EVERY_S:
-            self.told_at = time.monotonic()
-            self.on_event(Checkpointed(STAGE, self.n_kept))
 
 
 def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[str, Any]:

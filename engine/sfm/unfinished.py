@@ -1,8 +1,6 @@
-"""Features and matches outlive the attempt that made them: whoever comes after a killed one goes on from there.
+"""Features and matches outlive the attempt that made them: the database, and how many pairs have been compared.
 
-The folder ``.unfinished-KEY/`` of the workspace holds the database and how many pairs have been compared; KEY names all that they depend
-on, so what belongs to other photos or options is never used. The mapper works on a copy, because it may add pairs of its own: a stage
-that was killed gives the bytes of one that was left alone.
+The mapper works on a copy, because it may add pairs of its own: a stage that was killed gives the bytes of one that was left alone.
 """
 
 import contextlib
@@ -12,11 +10,13 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from engine.errors import Cancelled, CapacityError
+import engine.unfinished
 from engine.options import RunOptions
-from engine.workspace import ENGINE_VERSION, Workspace, hash_file, hash_json, write_json
+from engine.workspace import Workspace, hash_file, write_json
 
+STAGE = "poses"
 DATABASE = "database.db"
 MAPPED = "mapped.db"
 # Neither changes features or matches: a run that was given too little time goes on when it is given more.
@@ -25,21 +25,10 @@ _WITHOUT_EFFECT = ("time_limit_s", "min_registered", "target_registered", "max_t
 
 @contextlib.contextmanager
 def unfinished(workspace: Workspace, options: RunOptions) -> Iterator[Path]:
-    """Yield the scratch folder of an attempt, with what the one before it finished; kept when this one is killed, stopped or starved."""
-    folder = workspace.root / f".unfinished-{_key(workspace, options)[:16]}"
-    for leftover in (*workspace.root.glob(".poses-*"), *workspace.root.glob(".unfinished-*")):
-        if leftover != folder:
-            shutil.rmtree(leftover, ignore_errors=True)
-    folder.mkdir(exist_ok=True)
-    _clean(folder)
-    try:
+    """Yield the scratch folder of an attempt, with the database of the one before it (see ``engine.unfinished``)."""
+    with engine.unfinished.unfinished(workspace.root, STAGE, _made_from(workspace, options)) as folder:
+        _clean(folder)
         yield folder
-    except (Cancelled, CapacityError):
-        raise
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)  # what broke this attempt may lie in it
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_begun(database: Path) -> bool:
@@ -71,11 +60,10 @@ def copy_to_map(database: Path) -> Path:
     return copy
 
 
-def _key(workspace: Workspace, options: RunOptions) -> str:
+def _made_from(workspace: Workspace, options: RunOptions) -> dict[str, Any]:
     poses = {name: value for name, value in asdict(options.poses).items() if name not in _WITHOUT_EFFECT}
     given = sorted((path.name, hash_file(path)) for path in workspace.given.rglob("*") if path.is_file())
-    photos = hash_file(workspace.images_index)
-    return hash_json({"version": ENGINE_VERSION, "photos": photos, "poses": poses, "given": given, "seed": options.seed})
+    return {"photos": hash_file(workspace.images_index), "poses": poses, "given": given, "seed": options.seed}
 
 
 def _clean(folder: Path) -> None:

@@ -36,16 +36,23 @@ def act(task, ask):
     return task * 2
 
 
-def run(tasks, n_children=2, work=act):
-    seen = []
-    return run_all(tasks, work, LIMITS, n_children, seen.append), seen
+def run(tasks, n_children=2, work=act, known=None):
+    seen = {}
+    return run_all(tasks, work, LIMITS, n_children, seen.__setitem__, known), seen
 
 
 def test_results_come_in_the_order_of_the_tasks():
     found, seen = run(list(range(20)))
     assert found == [2 * n for n in range(20)]
-    assert seen == list(range(1, 21))
-    assert run([]) == ([], [])
+    assert seen == dict(enumerate(found))
+    assert run([]) == ([], {})
+
+
+def test_what_is_known_is_not_worked_on_again():
+    found, seen = run(["hang", 1, "hang", 2], known={0: "known", 2: "too"})
+    assert found == ["known", 2, "too", 4]
+    assert seen == {1: 2, 3: 4}
+    assert run(["hang"], known={0: 5}) == ([5], {})
 
 
 @pytest.mark.parametrize("crash", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
@@ -140,7 +147,7 @@ def test_children_end_with_whoever_stops_the_work():
     class StopError(Exception):
         pass
 
-    def stop(_n_done):
+    def stop(_index, _result):
         raise StopError
 
     began = time.monotonic()
