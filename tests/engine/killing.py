@@ -60,8 +60,8 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def left_behind(workspace: Workspace) -> list[str]:
-    """Return what is hidden in a workspace and no lock."""
-    return sorted(path.name for path in workspace.root.glob(".*") if path.name != ".lock")
+    """Return what is hidden in a workspace: scratch, and folders half filled (half a note, some hundred bytes, may stay until it goes)."""
+    return sorted(path.name for path in workspace.root.glob(".*") if path.is_dir())
 
 
 def main() -> None:
