@@ -10,7 +10,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event, select
+from sqlalchemy import Engine, NullPool, create_engine, event, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
@@ -20,8 +20,8 @@ from sqlalchemy.sql.functions import func
 from api.queue import Doorbell, send_collected
 from api.services import tallies
 from api.settings import Settings
+from api.writers import BUSY_TIMEOUT_MS, READ_ONLY, begin, take_turns
 
-BUSY_TIMEOUT_MS = 10_000
 # Together more than the api's threads (40) and the sessions that its requests hold between them (16): nobody waits for a connection.
 POOL_KEPT, POOL_MORE = 10, 48
 POOL_WAIT_S = 10.0
@@ -50,7 +50,7 @@ class Database:
     def reading(self) -> Iterator[Session]:
         """One transaction that only reads: on SQLite it neither waits for writers nor makes them wait."""
         with Session(self.engine, expire_on_commit=False) as session:
-            session.connection(execution_options={"splatworks_read_only": True})
+            session.connection(execution_options={READ_ONLY: True})
             yield session
 
     def close(self) -> None:
@@ -77,7 +77,10 @@ def make_engine(settings: Settings, *, pooled: bool = True) -> Engine:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, **pool)
     event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
+    if pooled:
+        take_turns(engine)
+    else:  # a lock that another thread held at a fork would stay shut
+        event.listen(engine, "begin", begin)
     return engine
 
 
@@ -93,11 +96,6 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
     for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    read_only = connection.get_execution_options().get("splatworks_read_only", False)
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
 def now(session: Session) -> datetime:
