@@ -157,6 +157,7 @@ class RunOptions(Checked):
 
 MIN_VISITS = 40  # of each photo, in every preset (research/trainers.md 3c)
 PHOTOS_PER_DEGREE = 15  # fewer views than that from all sides do not show how a colour changes with the direction (docs/benchmarks.md)
+RULES = {"steps": "min_visits", "sh_degree": "photos_per_degree"}  # what the number of photos changes, and by which rule; 0: not at all
 
 PRESETS: dict[str, RunOptions] = {
     "draft": RunOptions("draft", train=TrainOptions(min_visits=MIN_VISITS, photos_per_degree=PHOTOS_PER_DEGREE)),
@@ -197,11 +198,13 @@ def preset(name: str) -> RunOptions:
 def with_overrides(base: RunOptions, overrides: dict[str, Any]) -> RunOptions:
     """Return ``base`` with nested overrides such as ``{"train": {"steps": 500}, "seed": 1}`` applied and checked.
 
-    Steps that are asked for are the steps taken, however many photos there are, unless ``min_visits`` is asked for as well.
+    Steps and colours' degrees that are asked for are those taken, however many photos there are, unless the rule by which photos change
+    them is asked for as well.
     """
     train = overrides.get("train") if isinstance(overrides, dict) else None
-    if isinstance(train, dict) and "steps" in train:
-        overrides = {**overrides, "train": {"min_visits": 0, **train}}
+    if isinstance(train, dict):
+        unruled = {rule: 0 for name, rule in RULES.items() if name in train}
+        overrides = {**overrides, "train": {**unruled, **train}}
     return typing.cast(RunOptions, _override(base, overrides, ""))
 
 

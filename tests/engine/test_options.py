@@ -26,6 +26,13 @@ def test_steps_that_are_asked_for_are_not_stretched_by_many_photos() -> None:
     assert with_overrides(preset("draft"), {"train": {"max_side": 320}}).train.min_visits == 40
 
 
+def test_a_degree_that_is_asked_for_is_not_lowered_by_few_photos() -> None:
+    assert preset("high").train.photos_per_degree == 15
+    assert with_overrides(preset("high"), {"train": {"sh_degree": 3}}).train.photos_per_degree == 0
+    assert with_overrides(preset("high"), {"train": {"sh_degree": 3, "photos_per_degree": 5}}).train.photos_per_degree == 5
+    assert with_overrides(preset("high"), {"train": {"steps": 11}}).train.photos_per_degree == 15
+
+
 def test_overrides_reach_nested_groups_and_leave_the_rest() -> None:
     options = with_overrides(preset("draft"), {"seed": 7, "train": {"steps": 11}})
     assert (options.seed, options.train.steps) == (7, 11)

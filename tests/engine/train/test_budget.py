@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.options import TrainOptions
+from engine.options import PRESETS, TrainOptions, preset, with_overrides
 from engine.render import camera_params
 from engine.scene import PinholeView
 from engine.train.budget import BYTES_PER_GAUSSIAN, SHARE_OF_MEMORY, UNLIMITED, fit, free_memory_bytes
@@ -61,6 +61,15 @@ def test_few_photos_get_fewer_colour_bases(n_photos: int, degree: int) -> None:
     assert any("degree" in change for change in budget.changes) == (degree < 3)
     for as_it_is in (replace(asked, photos_per_degree=0), replace(asked, strategy="adc")):
         assert fit(as_it_is, photos(n_photos), PLENTY).options.sh_degree == 3
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_degree_that_the_user_asks_for_is_trained_with_few_photos(name: str) -> None:
+    chosen = with_overrides(preset(name), {"train": {"sh_degree": 3}})
+    budget = fit(chosen.train, photos(3), PLENTY)
+    assert budget.options.sh_degree == 3
+    assert not any("degree" in change for change in budget.changes)
+    assert fit(preset(name).train, photos(3), PLENTY).options.sh_degree == 1
 
 
 def test_no_degree_is_none_whatever_the_photos() -> None:
