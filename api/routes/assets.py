@@ -11,9 +11,10 @@ from api.problems import RESPONSES
 from api.services import assets
 
 router = APIRouter(prefix="/v1/jobs", tags=["assets"], responses=RESPONSES)
+CONTENT: dict[str, Any] = {kind.partition(";")[0]: {} for kind in sorted({*assets.MEDIA_TYPES.values(), assets.BYTES})}
 FILE: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The file, or the byte range asked for as 206", "content": {"application/octet-stream": {}}},
-    206: {"description": "The byte range asked for", "content": {"application/octet-stream": {}}},
+    200: {"description": "The file, or the byte range asked for as 206", "content": CONTENT},
+    206: {"description": "The byte range asked for", "content": CONTENT},
     304: {"description": "The file is the one that If-None-Match names"},
 }
 

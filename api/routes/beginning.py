@@ -11,7 +11,7 @@ from api.deps import UUID, State
 from api.errors import NotFound
 from api.models import Upload
 from api.multipart import announced_bytes
-from api.routes.starting import checked, load_json
+from api.routes.starting import body_json, checked
 from api.services import intake, parts, uploads
 from api.services.uploads import Announced
 from engine.errors import InputError
@@ -70,7 +70,7 @@ async def by_tus(request: Request, app: State, wanted: Announced, checksum: str 
 
 def by_json(app: State, key_id: str | None, body: bytes, capture_id: str | None) -> Response:
     """Begin an upload as JSON describes it; in parts when it asks for them."""
-    asked = checked(schemas.NewUpload, load_json(body, "body"))
+    asked = checked(schemas.NewUpload, body_json(body))
     wanted = Announced(capture_of(capture_id, asked.capture_id), asked.name, asked.size_bytes, "", asked.sha256, key_id)
     plan = parts.plan(app.settings, app.storage, asked.size_bytes) if asked.mode == "parts" else None
     with app.db.writing() as session:

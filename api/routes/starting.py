@@ -24,6 +24,7 @@ from engine.workspace import hash_json
 
 ROUTE = "POST /v1/jobs"
 Body = TypeVar("Body", bound=BaseModel)
+EXAMPLES = {"options": '{"train": {"steps": 500}}', "webhook": '{"url": "https://example.org/hook"}'}
 FORM_FIELDS = ("preset", "options", "name", "priority", "ttl_hours", "webhook")
 BODIES: dict[str, Any] = {
     "requestBody": {
@@ -39,7 +40,12 @@ BODIES: dict[str, Any] = {
                         "options": {"type": "string", "description": "JSON object of overrides"},
                         "name": {"type": "string", "description": "name of the capture that is made"},
                         "priority": {"type": "integer", "minimum": -10, "maximum": 10, "default": 0},
-                        "ttl_hours": {"type": "number", "description": "the job is deleted so many hours after its end"},
+                        "ttl_hours": {
+                            "type": "number",
+                            "exclusiveMinimum": 0,
+                            "maximum": 87_600,
+                            "description": "the job is deleted so many hours after its end",
+                        },
                         "webhook": {"type": "string", "description": "JSON object: url to tell of this job, and if wanted secret, types"},
                     },
                     "required": ["files"],
@@ -64,27 +70,35 @@ async def start(request: Request, app: State, key: str | None, asked: jobs.Asked
             f"a job starts from JSON or a form, not from {kind[:100] or 'nothing'!r}",
             "Send application/json with a capture_id, or photos as multipart/form-data.",
         )
-    wanted = parse_json(await request.body())
+    wanted = checked(schemas.NewJob, body_json(await request.body()))
     return await run_in_threadpool(start_from_json, app, wanted, key, asked)
 
 
-def load_json(text: str | bytes, what: str) -> Any:
-    """Return parsed JSON; ``Malformed`` when it is none or nested without end."""
+def body_json(body: bytes) -> Any:
+    """Return the JSON of a body; ``Malformed`` when it is none or nested without end."""
     try:
-        return json.loads(text)
+        return json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise Malformed("request.malformed_json", "Malformed JSON", f"the {what} is no JSON: {str(error)[:200]}") from error
+        raise Malformed("request.malformed_json", "Malformed JSON", f"the body is no JSON: {str(error)[:200]}") from error
 
 
-def parse_json(body: bytes) -> schemas.NewJob:
-    """Return the checked JSON body."""
-    return checked(schemas.NewJob, load_json(body, "body"))
-
-
-def checked(kind: type[Body], value: Any, *place: str) -> Body:
-    """Return JSON as what it should be; each mistake is named with its place in the body."""
+def field_json(form: Form, field: str) -> Any:
+    """Return the JSON that a form's field holds, an empty object where there is nothing; ``InputError`` when it is none."""
     try:
-        return kind.model_validate(value)
+        return json.loads(form.fields.get(field) or "{}")
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            "input.malformed_field",
+            "Malformed field",
+            f"the field {field} is no JSON: {str(error)[:200]}",
+            f"Send a JSON object, such as {field}={EXAMPLES[field]}",
+        ) from error
+
+
+def checked(kind: type[Body], value: Any, *place: str, strict: bool | None = None) -> Body:
+    """Return what came as what it should be; each mistake is named with its place in the body. ``strict`` False: numbers may be text."""
+    try:
+        return kind.model_validate(value, strict=strict)
     except ValidationError as error:
         raise RequestValidationError([{**each, "loc": ("body", *place, *each["loc"])} for each in error.errors()]) from error
 
@@ -147,14 +161,13 @@ def form_options(form: Form) -> RunOptions:
         raise InputError(
             "input.unknown_field", "Unknown field", f"there is no field {unknown[0][:100]!r}", f"Known: files, {', '.join(FORM_FIELDS)}."
         )
-    overrides = load_json(form.fields.get("options") or "{}", "field options")
-    return jobs.options_of(form.fields.get("preset") or "draft", overrides)
+    return jobs.options_of(form.fields.get("preset") or "draft", field_json(form, "options"))
 
 
 def form_asked(form: Form, asked: jobs.Asked) -> jobs.Asked:
     """Return how urgent the job is and how long it is kept, as a form's fields say."""
     fields = {name: form.fields[name] for name in ("priority", "ttl_hours") if form.fields.get(name)}
-    wanted = checked(schemas.Keeping, fields)
+    wanted = checked(schemas.Keeping, fields, strict=False)
     return replace(asked, priority=wanted.priority, ttl_hours=wanted.ttl_hours)
 
 
@@ -162,7 +175,7 @@ def form_webhook(form: Form) -> schemas.JobWebhook | None:
     """Return the webhook that a form's field asks for."""
     if not form.fields.get("webhook"):
         return None
-    return checked(schemas.JobWebhook, load_json(form.fields["webhook"], "field webhook"), "webhook")
+    return checked(schemas.JobWebhook, field_json(form, "webhook"), "webhook")
 
 
 def known_job(app: State, key: str | None, body_hash: str) -> schemas.StartedJob | None:

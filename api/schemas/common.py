@@ -9,9 +9,9 @@ Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[0-9A-Za-z-]+$
 
 
 class Request(BaseModel):
-    """Root of request bodies: an unknown member is a mistake."""
+    """Root of request bodies: an unknown member is a mistake, and so is text where a number belongs."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class ErrorOut(BaseModel):

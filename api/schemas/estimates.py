@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api.schemas.common import Id, Request, Text
 from engine.options import PRESETS
@@ -18,6 +18,15 @@ class PhotoCount(Request):
 
 class NewEstimate(Request):
     """A job that may be: over a capture, or over ``photos`` that are still to be taken (one of the two)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["capture_id"], "properties": {"photos": {"type": "null"}, "capture_id": {"type": "string"}}},
+                {"required": ["photos"], "properties": {"capture_id": {"type": "null"}, "photos": {"type": "object"}}},
+            ]
+        }
+    )
 
     capture_id: Id | None = None
     photos: PhotoCount | None = None

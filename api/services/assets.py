@@ -10,6 +10,7 @@ from api.errors import Conflict, NotFound
 from api.models import Asset
 from api.services import jobs
 
+BYTES = "application/octet-stream"
 MEDIA_TYPES = {
     "json": "application/json",
     "txt": "text/plain; charset=utf-8",
@@ -34,7 +35,7 @@ class Stored:
 
 def media_type(name: str) -> str:
     """Return the media type of a file name; splat formats have none of their own."""
-    return MEDIA_TYPES.get(name.rpartition(".")[2].lower(), "application/octet-stream")
+    return MEDIA_TYPES.get(name.rpartition(".")[2].lower(), BYTES)
 
 
 def record(session: Session, job_id: str, files: list[Stored]) -> None:

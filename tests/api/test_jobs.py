@@ -51,8 +51,9 @@ def test_one_form_makes_capture_and_job(client):
     ("data", "n_photos", "status", "code"),
     [
         ({"preset": "lightning"}, 3, 422, "input.unknown_preset"),
-        ({"options": "{"}, 3, 400, "request.malformed_json"),
-        ({"options": "[" * 100_000}, 3, 400, "request.malformed_json"),
+        ({"options": "{"}, 3, 422, "input.malformed_field"),
+        ({"options": "[" * 100_000}, 3, 422, "input.malformed_field"),
+        ({"webhook": "url"}, 3, 422, "input.malformed_field"),
         ({"options": '{"seed": 1e999}'}, 3, 422, "input.invalid_option"),
         ({"colour": "red"}, 3, 422, "input.unknown_field"),
         ({}, 2, 422, "input.too_few_photos"),

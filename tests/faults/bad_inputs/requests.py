@@ -105,7 +105,7 @@ def forms() -> list[RequestCase]:
         ),
         RequestCase("job from a form without photos", start_form(part("preset", b"draft")), 422, "input.no_files"),
         RequestCase("job from a form with an unknown field", start_form(photo, part("bananas", b"1")), 422, "input.unknown_field"),
-        RequestCase("job from a form with options that are no json", start_form(photo, part("options", b"{steps")), 400, JSON),
+        RequestCase("job from a form with options that are no json", start_form(photo, part("options", b"{steps")), 422, "input.malformed_field"),
         RequestCase("job from a form with options that are a list", start_form(photo, part("options", b"[1]")), 422, OPTION),
         RequestCase("job from a form with options of nan", start_form(photo, part("options", b'{"seed": NaN}')), 422, OPTION),
         RequestCase("job from a form with an unknown preset", start_form(photo, part("preset", b"ultra")), 422, "input.unknown_preset"),
