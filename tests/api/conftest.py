@@ -7,6 +7,9 @@ import httpx
 import pytest
 
 from api.db import Database, open_database
+from api.services import keys
+from api.services.keys import NewKey
+from tests.api.house import House
 from tests.services import Installation, Stack, installed, stack_of
 
 
@@ -38,6 +41,24 @@ def db(installation: Installation) -> Iterator[Database]:
 @pytest.fixture
 def capture(client: httpx.Client) -> str:
     return client.post("/v1/captures", json={"name": "a shelf"}).json()["id"]
+
+
+@pytest.fixture(scope="module")
+def house(stack, tmp_path_factory):
+    with installed(stack, tmp_path_factory.mktemp("house") / "data", require_key=True, refusals_per_minute=10_000) as installation:
+        db = open_database(installation.settings)
+        with db.writing() as session:
+            keys.create(session, NewKey("first"))
+        with installation.api() as client:
+            yield House(installation, client, db)
+        db.close()
+
+
+@pytest.fixture(autouse=True)
+def no_cookies_left(request):
+    yield
+    if "house" in request.fixturenames:
+        request.getfixturevalue("house").client.cookies.clear()
 
 
 def is_problem(answer: httpx.Response, status: int, code: str) -> dict:
