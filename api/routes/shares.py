@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse
 from api import schemas, views
 from api.deps import UUID, App, JobId, Reading, Who, Writing, needs
 from api.downloads import Download, respond
-from api.errors import NotFound
+from api.errors import Gone, NotFound
 from api.problems import RESPONSES
 from api.routes import viewer
 from api.services import shares
@@ -55,13 +55,19 @@ def revoke_share(session: Writing, job: JobId, share: Annotated[str, Depends(sha
 
 
 @opened.api_route("/{token}", methods=["GET", "HEAD"])
-def shared_page(app: App, session: Reading, token: str) -> FileResponse:
-    """Return the viewer of a shared splat; 404 for an unknown link, 410 for one that is over."""
-    shares.opened(session, token)
+def shared_page(request: Request, app: App, session: Reading, token: str) -> FileResponse:
+    """Return the viewer of a shared splat; 404 for an unknown link, 410 for one that is over, which a browser's page tells in words."""
+    status = 200
+    try:
+        shares.opened(session, token)
+    except (NotFound, Gone) as error:
+        if "text/html" not in request.headers.get("accept", ""):
+            raise
+        status = error.status
     own = viewer.PAGE_HEADERS["Content-Security-Policy"].replace(
         "frame-ancestors 'self'", f"frame-ancestors {app.settings.share_embedded_in}"
     )
-    return viewer.page("viewer.html", {**viewer.PAGE_HEADERS, **PRIVATE, "Content-Security-Policy": own})
+    return viewer.page("viewer.html", {**viewer.PAGE_HEADERS, **PRIVATE, "Content-Security-Policy": own}, status)
 
 
 @opened.api_route("/{token}/assets/{name}", methods=["GET", "HEAD"])

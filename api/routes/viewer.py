@@ -70,11 +70,11 @@ def static_file(request: Request, path: str) -> FileResponse:
     return FileResponse(packed, headers=headers, media_type=mimetypes.guess_type(found.name)[0])
 
 
-def page(name: str, headers: dict[str, str] | None = None) -> FileResponse:
-    """Return a page under its headers; ``NotFound`` when the pages are not built."""
+def page(name: str, headers: dict[str, str] | None = None, status: int = 200) -> FileResponse:
+    """Return a page under its headers and status; ``NotFound`` when the pages are not built."""
     path = STATIC / name
     if not path.is_file():
         raise NotFound(
             "not_found.web_pages", "Pages not built", f"{name} is not there: the web pages have not been built", "Run `make web`."
         )
-    return FileResponse(path, headers=headers or PAGE_HEADERS)
+    return FileResponse(path, status, headers or PAGE_HEADERS)

@@ -44,6 +44,7 @@ class Serve:
 
     data_dir: Path
     env: dict[str, str] = field(default_factory=dict)
+    port: int = 0
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -52,7 +53,7 @@ class Serve:
 
     def start(self) -> "Serve":
         with self.log.open("ab") as log:
-            arguments = command("serve", "--port", "0", "--data-dir", str(self.data_dir))
+            arguments = command("serve", "--port", str(self.port), "--data-dir", str(self.data_dir))
             self.process = subprocess.Popen(
                 arguments, env=environment(**self.env), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/"
             )

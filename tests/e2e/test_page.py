@@ -72,7 +72,7 @@ def test_photos_arrive_whole_over_a_line_that_breaks_and_the_scene_is_shown_whil
     job = service.get("/v1/jobs")["items"][0]
     stored = {photo["name"]: photo["size_bytes"] for photo in service.get(f"/v1/captures/{job['capture_id']}")["photos"]}
     assert stored == {path.name: path.stat().st_size for path in photos}
-    page.wait_for(f"{CARD}.querySelector('img.preview').naturalWidth === 320", 60)
+    page.wait_for(f"{CARD}.querySelector('.picture img')?.naturalWidth === 320", 60)
     page.wait_for(f"{CARD}.dataset.state === 'succeeded' && {CARD}.querySelector('.sharing')", 60)
     shoot(page, "page-done")
     check_quiet(page, service, allowed="ERR_INTERNET_DISCONNECTED|ERR_NETWORK|tus:")
@@ -122,7 +122,7 @@ def test_a_service_that_asks_for_a_key_lets_the_browser_in_with_one(tmp_path, ph
         shoot(page, "page-key")
         enter(page, made.stdout.strip())
         begin_inside(page, photos)
-        page.wait_for(f"{CARD}?.dataset.state === 'succeeded' && {CARD}.querySelector('img.preview').naturalWidth", 60)
+        page.wait_for(f"{CARD}?.dataset.state === 'succeeded' && {CARD}.querySelector('.picture img')?.naturalWidth", 60)
         shoot(page, "page-inside")
         page.evaluate("[...document.querySelectorAll('nav button')].find((each) => each.textContent === 'Sign out').click()")
         page.wait_for("document.querySelector('.door input')")

@@ -175,17 +175,23 @@ def test_photos_go_in_by_the_page_and_the_scene_opens_from_it(service, photo_fil
     assert "9,000 gaussians" in text
     assert "scene.sog" in text
     assert "1 photo left out" in text
-    assert "text.jpg is no photo" in page.evaluate(f"{card}.querySelector('details').textContent")
+    assert "text.jpg is no photo" in page.evaluate(f"{card}.textContent")
     check_quiet(page, service)
     page.evaluate(f"{card}.querySelector('a.primary').click()")
     page.wait_for("location.pathname.endsWith('/view') && document.body && document.body.dataset.state === 'loaded'", 90)
 
 
-def test_photos_that_cannot_be_used_are_named_with_what_to_do(service, photo_files, browser):
+def test_photos_that_cannot_be_used_are_named_with_what_to_do(service, photo_files, browser, tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}.jpg").write_text(f"no photo {name}")
     page = browser.new_page("dark")
     page.open(f"{service.url}/")
     page.wait_for("document.querySelectorAll('.presets input').length >= 3")
     page.choose_files("#photos", [photo_files[-1]])
+    assert "At least 3 are needed" in page.wait_for("document.querySelector('.chosen').innerText")
+    assert page.evaluate("document.querySelector('button.primary').disabled")
+    page.choose_files("#photos", sorted(tmp_path.iterdir()))
+    page.wait_for("!document.querySelector('button.primary').disabled")
     page.evaluate("document.querySelector('button.primary').click()")
     words = page.wait_for("document.querySelector('[role=alert]') && document.querySelector('[role=alert]').innerText")
     picture = shoot(page, "index-dark")

@@ -1,5 +1,7 @@
 /** The HTTP interface under /v1, typed: only what the pages use. */
 
+import { answered } from "./connection";
+
 export type StageState = "pending" | "running" | "done" | "skipped" | "failed";
 export type JobState = "queued" | "running" | "cancelling" | "cancelled" | "succeeded" | "failed";
 
@@ -41,6 +43,7 @@ export interface Job {
   preset: string;
   n_photos: number;
   queue_position: number | null;
+  waits_for: string | null;
   eta?: Eta | null;
   created_at: string;
   result: Result | null;
@@ -59,7 +62,8 @@ export interface Asset {
   size_bytes: number;
 }
 
-export interface Warning {
+/** Something that happened to a job; of type "warning", a remark on its photos. */
+export interface JobEvent {
   seq: number;
   type: string;
   data: { detail?: string };
@@ -67,7 +71,7 @@ export interface Warning {
 
 export interface Preset {
   name: string;
-  options: { train: { steps: number; max_gaussians: number; max_side: number } };
+  options: { ingest: { min_photos: number }; train: { steps: number; max_gaussians: number; max_side: number } };
 }
 
 const TERMINAL: ReadonlySet<string> = new Set(["succeeded", "failed", "cancelled"]);
@@ -105,7 +109,7 @@ export function toProblem(status: number, text: string): Problem {
   }
 }
 
-export const OFFLINE = new Problem("No connection", "The server did not answer.", "Is `splatworks serve` still running?");
+export const OFFLINE = new Problem("No connection", "The service did not answer.", "Check the network, and that `splatworks serve` is running.");
 
 /** Whatever was thrown, as a problem. */
 export function asProblem(thrown: unknown): Problem {
@@ -118,8 +122,10 @@ export async function request<T>(path: string, init: RequestInit = {}): Promise<
   try {
     response = await fetch(path, init);
   } catch {
+    answered(false);
     throw OFFLINE;
   }
+  answered(true);
   const text = await response.text();
   if (!response.ok) throw toProblem(response.status, text);
   return (text ? JSON.parse(text) : undefined) as T;

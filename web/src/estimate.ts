@@ -14,13 +14,13 @@ interface Estimate {
 export async function estimate(photos: File[], preset: string): Promise<string> {
   const { width, height } = await sizeOf(photos[0]);
   const found = await post<Estimate>("/v1/estimate", { photos: { count: photos.length, width, height }, preset });
-  const why = found.basis === "history" ? "from jobs like this one on this machine" : "from a short try on this machine";
-  return `About ${span(found)}, with ${bytes(found.peak_memory_bytes)} of memory (${why}).`;
+  const why = found.basis === "history" ? "as jobs like this one took here" : "measured by a short trial on this machine";
+  return `About ${span(found)} once it is its turn, and up to ${bytes(found.peak_memory_bytes)} of memory: ${why}.`;
 }
 
 async function sizeOf(photo: File | undefined): Promise<{ width: number; height: number }> {
   const usual = { width: 4000, height: 3000 };
   if (!photo) return usual;
-  const picture = await createImageBitmap(photo).catch(() => null); // TIFF opens in few browsers
+  const picture = await createImageBitmap(photo).catch(() => null); // TIFF and HEIC open in few browsers
   return picture ? { width: picture.width, height: picture.height } : usual;
 }

@@ -1,10 +1,17 @@
-/** Live news of one job: the event stream rings, the job itself is then read; without a stream, it is read every few seconds. */
+/**
+ * Live news of one job: the event stream rings, the job itself is then read; without a stream, it is read every few seconds.
+ *
+ * A browser opens at most six connections to a server, over all its tabs. So only a few running jobs get a stream, and none while
+ * nobody sees the page: else some queued jobs would leave no connection for anything else.
+ */
 
 import { asProblem, isTerminal, type Job, type Problem, request } from "./api";
 
 const RING_AT_MOST_EVERY_MS = 400;
 const POLL_MS = 3000;
+const STREAMS = 2;
 const EVENT_NAMES = ["snapshot", "state", "stage", "progress", "warning", "checkpoint"];
+let streams = 0;
 
 /** Who listens: to each new state of the job, to news of how it looks, and to why it cannot be read. */
 export interface Listener {
@@ -13,37 +20,74 @@ export interface Listener {
   onProblem: (problem: Problem) => void;
 }
 
-/** Tell `listener` of the job until it ends. */
-export function follow(id: string, { onJob, onPicture, onProblem }: Listener): void {
-  let pending = false;
-  let ended = false;
-  const source = new EventSource(`/v1/jobs/${id}/events`);
+/** Tell `listener` of the job until it ends, or cannot be read any more. */
+export function follow(first: Job, listener: Listener): void {
+  new Follower(first, listener).begin();
+}
 
-  const read = async (): Promise<void> => {
-    pending = false;
-    if (ended) return;
+class Follower {
+  private source: EventSource | null = null;
+  private timer = 0;
+  private asked = false;
+  private ended = false;
+
+  constructor(
+    private job: Job,
+    private readonly listener: Listener,
+  ) {}
+
+  begin(): void {
+    document.addEventListener("visibilitychange", this.seen);
+    this.timer = window.setInterval(this.ring, POLL_MS);
+    this.listen();
+  }
+
+  private readonly seen = (): void => {
+    if (document.visibilityState === "hidden") this.hangUp();
+    else this.ring();
+  };
+
+  private readonly ring = (): void => {
+    if (this.asked || this.ended) return;
+    this.asked = true;
+    window.setTimeout(() => void this.read(), RING_AT_MOST_EVERY_MS);
+  };
+
+  private async read(): Promise<void> {
     try {
-      const job = await request<Job>(`/v1/jobs/${id}`);
-      if (isTerminal(job)) stop();
-      onJob(job);
+      this.job = await request<Job>(`/v1/jobs/${this.job.id}`);
+      if (isTerminal(this.job)) this.stop();
+      else this.listen();
+      this.listener.onJob(this.job);
     } catch (thrown) {
       const problem = asProblem(thrown);
-      if (problem.status >= 400 && problem.status < 500) stop();
-      onProblem(problem);
+      if (problem.status >= 400 && problem.status < 500 && problem.status !== 429) this.stop();
+      this.listener.onProblem(problem);
     }
-  };
-  const ring = (): void => {
-    if (pending || ended) return;
-    pending = true;
-    setTimeout(() => void read(), RING_AT_MOST_EVERY_MS);
-  };
-  const timer = setInterval(ring, POLL_MS);
-  const stop = (): void => {
-    ended = true;
-    clearInterval(timer);
-    source.close();
-  };
-  for (const name of EVENT_NAMES) source.addEventListener(name, ring);
-  source.addEventListener("preview", onPicture);
-  ring();
+    this.asked = false;
+  }
+
+  /** Open a stream if this job is at work, the page is seen, and there is one left. A stream that the server refused is closed for good. */
+  private listen(): void {
+    if (this.source?.readyState === EventSource.CLOSED) this.hangUp();
+    if (this.source || this.job.state === "queued" || document.visibilityState === "hidden" || streams >= STREAMS) return;
+    streams++;
+    this.source = new EventSource(`/v1/jobs/${this.job.id}/events`);
+    for (const name of EVENT_NAMES) this.source.addEventListener(name, this.ring);
+    this.source.addEventListener("preview", this.listener.onPicture);
+  }
+
+  private hangUp(): void {
+    if (!this.source) return;
+    this.source.close();
+    this.source = null;
+    streams--;
+  }
+
+  private stop(): void {
+    this.ended = true;
+    window.clearInterval(this.timer);
+    document.removeEventListener("visibilitychange", this.seen);
+    this.hangUp();
+  }
 }

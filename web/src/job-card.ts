@@ -1,115 +1,129 @@
-/** One job, as the list shows it: state, a bar for each stage, what to do next. */
+/** One job, as the list shows it: state, a bar for each stage, how it looks, what to do next. */
 
-import { type Asset, isTerminal, type Job, type JobError, type Photo, type Result, type Stage, type Warning } from "./api";
-import { button, make, progressBar } from "./dom";
+import { type Asset, isTerminal, type Job, type JobEvent, type Photo, type Problem } from "./api";
+import { button, make } from "./dom";
 import { notice } from "./notice";
+import { removing } from "./removal";
+import { downloads, figures, folded } from "./results";
 import { retrying } from "./retry";
 import { sharing } from "./share";
-import { bytes, counted, duration, moment, span } from "./words";
+import { Stages, STAGE_TITLES } from "./stages";
+import { counted, moment, span } from "./words";
 
-const STAGE_TITLES: Record<string, string> = {
-  ingest: "Read photos",
-  poses: "Find cameras",
-  train: "Train gaussians",
-  compress: "Write files",
-};
-
-/** What the card shows besides the job itself, fetched when the job has ended. */
+/** What the card shows besides the job itself. */
 export interface Extras {
   assets: Asset[];
   rejected: Photo[];
-  warnings: Warning[];
+  warnings: JobEvent[];
 }
 
-/** What the reader may do with a job; `picture` shows how it looks so far, and outlives the drawing. */
+/** What the reader may do with a job. */
 export interface Handles {
   onCancel: () => void;
   onStarted: (job: Job) => void;
-  picture: HTMLImageElement;
+  onGone: () => void;
 }
 
-/** Draw the job into `card`. */
-export function drawJob(card: HTMLElement, job: Job, extras: Extras | null, handles: Handles): void {
-  card.dataset["state"] = job.state;
-  card.replaceChildren(
-    heading(job, handles.onCancel),
-    make("div", { className: "middle" }, make("ol", { className: "stages" }, ...job.stages.map(stageRow)), handles.picture),
-    ...(job.error ? [problemOf(job, job.error)] : []),
-    ...(job.result ? [figures(job.result)] : []),
-    ...(extras ? [...endings(job, extras), afterwards(job, handles)] : []),
-  );
+/** The card: drawn once, then changed in place, so that focus and folds stay as the reader left them. */
+export class JobCard {
+  readonly element: HTMLElement;
+  private readonly state = make("span");
+  private readonly actions = make("div", { className: "actions" });
+  private readonly stages = new Stages();
+  private readonly picture = make("a", { className: "picture", tabIndex: -1 }, "A picture comes while it trains");
+  private readonly facts = make("div", { className: "facts" });
+  private readonly problem = make("div");
+  private readonly said = make("div", { className: "endings" });
+  private readonly after = make("div");
+  private drawn = "";
+
+  constructor(
+    job: Job,
+    private readonly handles: Handles,
+  ) {
+    const title = make("h3", {}, `${counted(job.n_photos, "photo")} `, make("small", { textContent: `${job.preset}, ${moment(job.created_at)}` }));
+    this.facts.append(this.stages.list, this.stages.line, this.problem, this.said);
+    this.element = make("article", { className: "job", id: `job-${job.id}`, tabIndex: -1 }, make("header", {}, title, this.state, this.actions),
+      make("div", { className: "middle" }, this.facts, this.picture), this.after);
+    this.show(job);
+  }
+
+  /** Show the job as it is now. */
+  show(job: Job): void {
+    this.state.className = `state ${job.state}`;
+    this.state.textContent = stateWords(job);
+    this.stages.show(job);
+    this.element.dataset["state"] = job.state;
+    const shape = `${job.state} ${job.error?.code ?? ""}`;
+    if (shape === this.drawn) return;
+    this.drawn = shape;
+    this.drawActions(job);
+    this.problem.replaceChildren(...problemOf(job));
+  }
+
+  /** Show what is known besides, at last what the job left. */
+  showExtras(job: Job, { assets, rejected, warnings }: Extras): void {
+    const leftOut = rejected.map((photo) => photo.reject_reason ?? photo.name);
+    const parts = [
+      job.result ? figures(job.result) : null,
+      assets.length > 0 ? downloads(job, assets) : null,
+      folded(`${counted(leftOut.length, "photo")} left out`, leftOut),
+      folded(counted(warnings.length, "remark"), warnings.map((warning) => warning.data.detail ?? "")),
+    ];
+    this.said.replaceChildren(...parts.filter((part) => part !== null));
+    if (!isTerminal(job)) return;
+    const again = retrying(job, STAGE_TITLES, this.handles.onStarted);
+    const log = make("a", { href: `/v1/jobs/${job.id}/logs`, textContent: "Log" });
+    this.after.className = "afterwards";
+    this.after.replaceChildren(...(job.state === "succeeded" ? [sharing(job.id)] : [log]), again, removing(job.id, this.handles.onGone));
+  }
+
+  /** Show how the scene looks; the picture is changed once the new one is there. */
+  showPicture(url: string): void {
+    const image = make("img", { alt: "How the scene looks", decoding: "async" });
+    image.onload = () => this.picture.replaceChildren(image);
+    image.src = url;
+  }
+
+  /** Show why the job cannot be read. */
+  complain(problem: Problem): void {
+    this.drawn = "";
+    this.problem.replaceChildren(notice(problem));
+  }
+
+  private drawActions(job: Job): void {
+    const hadFocus = this.actions.contains(document.activeElement);
+    if (job.state === "succeeded") {
+      const href = `/jobs/${job.id}/view`;
+      this.picture.href = href;
+      this.actions.replaceChildren(make("a", { className: "primary", href, textContent: "Open viewer" }));
+    } else if (isTerminal(job)) {
+      this.actions.replaceChildren();
+    } else {
+      const cancel = this.actions.querySelector("button") ?? button("Cancel", "quiet", this.handles.onCancel);
+      cancel.ariaDisabled = String(job.state === "cancelling"); // not disabled: that would take the focus away
+      if (!cancel.isConnected) this.actions.append(cancel);
+    }
+    // Whoever was at "Cancel" is at the card, when there is nothing to cancel any more.
+    if (hadFocus && document.activeElement === document.body) (this.actions.querySelector("a") ?? this.element).focus({ preventScroll: true });
+  }
 }
 
-function problemOf(job: Job, error: JobError): HTMLElement {
-  if (job.state === "failed") return notice(error);
-  return make("p", { className: "hint", textContent: `An attempt broke (${error.title}); it is tried again.` });
+function problemOf(job: Job): HTMLElement[] {
+  if (!job.error) return [];
+  if (job.state === "failed") return [notice(job.error)];
+  return [make("p", { className: "hint", textContent: `An attempt broke (${job.error.title}); it is tried again.` })];
 }
 
-function figures(result: Result): HTMLElement {
-  const parts: string[] = [];
-  if (result.registered !== undefined && result.photos !== undefined) parts.push(`${result.registered} of ${counted(result.photos, "photo")} placed`);
-  if (result.gaussians !== undefined) parts.push(`${result.gaussians.toLocaleString("en")} gaussians`);
-  if (typeof result.psnr_db === "number") parts.push(`${result.psnr_db.toFixed(1)} dB on photos kept out of training`);
-  return make("p", { className: "figures", textContent: parts.join(" · ") });
-}
-
-function heading(job: Job, onCancel: () => void): HTMLElement {
-  const state = make("span", { className: `state ${job.state}`, textContent: stateWords(job) });
-  const about = `${counted(job.n_photos, "photo")}, ${moment(job.created_at)}`;
-  const title = make("h3", {}, `${job.preset} `, make("small", { textContent: about }));
-  const actions = make("div", { className: "actions" });
-  if (job.state === "succeeded") actions.append(make("a", { className: "primary", href: `/jobs/${job.id}/view`, textContent: "Open viewer" }));
-  if (!isTerminal(job) && job.state !== "cancelling") actions.append(button("Cancel", "quiet", onCancel));
-  return make("header", {}, title, state, actions);
-}
-
-function stateWords(job: Job): string {
-  if (job.state === "queued" && job.queue_position) return `queued, place ${job.queue_position}${job.eta ? `, done in ${span(job.eta)}` : ""}`;
+/** A job's state in words. */
+export function stateWords(job: Job): string {
+  if (job.state === "queued") return queuedWords(job);
   if (job.state === "running") return `running, ${Math.floor(job.progress * 100)} %${job.eta ? `, ${span(job.eta)} left` : ""}`;
-  return job.state;
+  return job.state === "cancelling" ? "cancelling …" : job.state;
 }
 
-function stageRow(stage: Stage): HTMLElement {
-  const title = STAGE_TITLES[stage.name] ?? stage.name;
-  const fraction = stage.state === "done" || stage.state === "skipped" ? 1 : stage.progress;
-  return make(
-    "li",
-    { className: stage.state },
-    make("span", { className: "stage-name", textContent: title }),
-    progressBar(title, fraction),
-    make("span", { className: "stage-note", textContent: stageNote(stage) }),
-  );
-}
-
-function stageNote(stage: Stage): string {
-  if (stage.state === "running") return stage.message || `${Math.floor(stage.progress * 100)} %`;
-  if (stage.state === "done" && stage.seconds !== null) return duration(stage.seconds);
-  return stage.state === "pending" ? "" : stage.state;
-}
-
-function endings(job: Job, extras: Extras): HTMLElement[] {
-  const parts: HTMLElement[] = [];
-  if (extras.assets.length > 0) parts.push(downloads(job, extras.assets));
-  const leftOut = extras.rejected.map((photo) => `${photo.name}: ${photo.reject_reason}`);
-  if (leftOut.length > 0) parts.push(folded(`${counted(leftOut.length, "photo")} left out`, leftOut));
-  const warnings = extras.warnings.map((warning) => warning.data.detail ?? "");
-  if (warnings.length > 0) parts.push(folded(counted(warnings.length, "remark"), warnings));
-  return parts;
-}
-
-function afterwards(job: Job, { onStarted }: Handles): HTMLElement {
-  const again = retrying(job, STAGE_TITLES, onStarted);
-  return make("div", { className: "afterwards" }, job.state === "succeeded" ? sharing(job.id) : null, again);
-}
-
-function downloads(job: Job, assets: Asset[]): HTMLElement {
-  const links = assets.map((asset) =>
-    make("li", {}, make("a", { href: `/v1/jobs/${job.id}/assets/${asset.name}`, download: asset.name, textContent: asset.name }), ` ${bytes(asset.size_bytes)}`),
-  );
-  return make("ul", { className: "downloads", ariaLabel: "Downloads" }, ...links);
-}
-
-function folded(title: string, lines: string[]): HTMLElement {
-  const rows = lines.map((line) => make("li", { textContent: line }));
-  return make("details", {}, make("summary", { textContent: title }), make("ul", {}, ...rows));
+function queuedWords(job: Job): string {
+  if (job.waits_for) return `queued, waits for free ${job.waits_for} space`;
+  if (!job.queue_position) return "queued";
+  return `queued, number ${job.queue_position} in line${job.eta ? `, done in ${span(job.eta)}` : ""}`;
 }

@@ -7,10 +7,11 @@ const BATCH_BYTES = 48e6;
 const TRIES = 3;
 
 /** Send photos and return why some were refused; `onBytes` hears how many bytes have left in all. */
-export async function sendForms(captureId: string, photos: File[], onBytes: (sent: number) => void): Promise<string[]> {
+export async function sendForms(captureId: string, photos: File[], onBytes: (sent: number) => void, signal: AbortSignal): Promise<string[]> {
   const refused: string[] = [];
   let before = 0;
   for (const batch of batches(photos)) {
+    signal.throwIfAborted();
     const size = batch.reduce((sum, photo) => sum + photo.size, 0);
     refused.push(...(await sendPatiently(captureId, batch, (sent) => onBytes(before + Math.min(sent, size)))));
     before += size;

@@ -1,116 +1,135 @@
 /** The form that makes a scene: photos, preset, start. */
 
-import { asProblem, type Job, type Preset, Problem, post, request } from "./api";
+import { announce, entitle } from "./announce";
+import { asProblem, type Job, Problem, post } from "./api";
 import { button, make } from "./dom";
+import { dropZone } from "./drop-zone";
 import { estimate } from "./estimate";
 import { notice } from "./notice";
-import { filesOfDrop, type Picked, pick } from "./pick";
-import { forget, sendAll } from "./upload";
+import { type Found, NOTHING, type Picked, pick } from "./pick";
+import { Presets } from "./presets";
+import { forget, forgetAll, sendAll, unfinished } from "./upload";
 import { bytes, counted } from "./words";
+
+const STOPPED = new Problem("Stopped", "Stopped. What was sent is kept for a day: Start goes on from there.");
 
 /** Fill `section` with the form; `onStarted` gets the new job. */
 export function newScene(section: HTMLElement, onStarted: (job: Job) => void): void {
-  let picked: Picked = { photos: [], ignored: 0 };
-  const chosen = make("p", { className: "chosen", textContent: "No photos chosen yet." });
-  chosen.setAttribute("aria-live", "polite");
-  const presets = make("fieldset", { className: "presets" }, make("legend", { textContent: "Quality" }));
-  const start = button("Start", "primary", () => void run());
-  const ask = button("How long will it take?", "quiet", () => void tell());
-  start.disabled = ask.disabled = true;
-  const status = make("div", { className: "status" });
-  status.setAttribute("aria-live", "polite");
-
-  const take = (files: Iterable<File>): void => {
-    picked = pick(files);
-    start.disabled = ask.disabled = picked.photos.length === 0;
-    chosen.textContent = describe(picked);
-  };
-  const tell = async (): Promise<void> => {
-    ask.disabled = true;
-    status.replaceChildren(make("span", { textContent: "Trying …" }));
-    try {
-      status.replaceChildren(make("span", { textContent: await estimate(picked.photos, chosenPreset(presets)) }));
-    } catch (thrown) {
-      status.replaceChildren(notice(asProblem(thrown)));
-    }
-    ask.disabled = false;
-  };
-  const run = async (): Promise<void> => {
-    start.disabled = ask.disabled = true;
-    try {
-      onStarted(await upload(picked.photos, chosenPreset(presets), status));
-      take([]);
-      status.replaceChildren();
-    } catch (thrown) {
-      status.replaceChildren(notice(asProblem(thrown)));
-      start.disabled = ask.disabled = false;
-    }
-  };
-  section.append(dropZone(take), chosen, presets, make("div", { className: "actions" }, start, ask), status);
-  void fillPresets(presets, status);
+  new Form(section, onStarted).begin();
 }
 
-function describe({ photos, ignored }: Picked): string {
-  if (photos.length === 0) return ignored ? "None of these files is a JPEG, PNG, WebP or TIFF photo." : "No photos chosen yet.";
+class Form {
+  private picked: Picked = NOTHING;
+  private sending: AbortController | null = null;
+  private asked = 0;
+  private readonly presets = new Presets();
+  private readonly words = make("span");
+  private readonly clear = button("Clear", "quiet", () => this.take(null));
+  private readonly zone = dropZone((found) => this.take(found));
+  private readonly start = button("Start", "primary", () => void this.run());
+  private readonly stop = button("Stop", "quiet", () => this.sending?.abort(STOPPED));
+  private readonly ask = button("How long will it take?", "quiet", () => void this.tell());
+  private readonly status = make("div", { className: "status" });
+
+  constructor(
+    private readonly section: HTMLElement,
+    private readonly onStarted: (job: Job) => void,
+  ) {}
+
+  begin(): void {
+    const chosen = make("p", { className: "chosen" }, this.words, this.clear);
+    this.words.setAttribute("aria-live", "polite");
+    this.section.append(this.zone, chosen, this.presets.element, make("div", { className: "actions" }, this.start, this.stop, this.ask), this.status);
+    this.draw();
+    this.presets.fill(() => this.forgetAnswer()).then(() => this.draw(), (thrown: unknown) => this.say(notice(asProblem(thrown))));
+    this.remind(unfinished());
+    // A closed page loses the list of photos, not what was sent of them.
+    window.addEventListener("beforeunload", (event) => this.sending && event.preventDefault());
+  }
+
+  private remind(left: number): void {
+    if (left === 0) return;
+    const words = `An upload of ${counted(left, "file")} was cut off. Choose the same photos again and press Start: it goes on where it was. `;
+    this.say(make("p", {}, words, button("Forget it", "quiet", () => (forgetAll(), this.say()))));
+  }
+
+  /** Add what was found to what is chosen; null begins anew. */
+  private take(found: Found[] | null): void {
+    if (this.sending) return;
+    this.picked = found ? pick(this.picked, found) : NOTHING;
+    if (found === null) this.zone.querySelector("input")?.focus();
+    this.forgetAnswer();
+    this.draw();
+  }
+
+  private draw(): void {
+    const isBusy = this.sending !== null;
+    const n = this.picked.photos.length;
+    this.words.textContent = describe(this.picked, this.presets.minPhotos);
+    this.clear.hidden = isBusy || n + this.picked.companions.length + this.picked.ignored === 0;
+    this.zone.inert = this.presets.element.disabled = isBusy;
+    this.start.disabled = isBusy || n < this.presets.minPhotos;
+    this.start.hidden = isBusy;
+    this.stop.hidden = !isBusy;
+    this.ask.disabled = this.start.disabled;
+  }
+
+  private say(...words: (Node | string)[]): void {
+    this.status.replaceChildren(...words.map((each) => (typeof each === "string" ? make("p", { textContent: each }) : each)));
+  }
+
+  /** What was answered was about other photos or another preset. */
+  private forgetAnswer(): void {
+    this.asked++;
+    this.say();
+  }
+
+  private async tell(): Promise<void> {
+    this.forgetAnswer();
+    const question = this.asked;
+    this.ask.disabled = true;
+    this.say("Trying it out on this machine; that may take some ten seconds …");
+    const said = await estimate(this.picked.photos, this.presets.chosen).catch((thrown: unknown) => notice(asProblem(thrown)));
+    if (question !== this.asked) return this.draw();
+    this.say(said);
+    if (typeof said === "string") announce(said);
+    this.draw();
+  }
+
+  private async run(): Promise<void> {
+    this.sending = new AbortController();
+    this.asked++;
+    this.draw();
+    this.stop.focus();
+    const files = [...this.picked.photos, ...this.picked.companions];
+    try {
+      const { captureId, refused } = await sendAll(files, this.status, this.sending.signal);
+      const job = await startJob(captureId, this.presets.chosen, refused);
+      forget(files);
+      this.picked = NOTHING;
+      this.say();
+      this.onStarted(job);
+    } catch (thrown) {
+      const problem = asProblem(thrown);
+      if (problem.status === 422) forget(files); // not these photos again
+      this.say(problem === STOPPED ? STOPPED.detail : notice(problem));
+    }
+    this.sending = null;
+    entitle("upload", null);
+    this.draw();
+    if (document.activeElement === document.body) this.start.focus();
+  }
+}
+
+function describe({ photos, companions, ignored }: Picked, least: number): string {
+  if (photos.length === 0) return ignored ? "None of these files is a JPEG, PNG, WebP, TIFF, AVIF or HEIC photo." : "No photos chosen yet.";
   const size = photos.reduce((sum, photo) => sum + photo.size, 0);
-  const rest = ignored ? `; ${counted(ignored, "other file")} left alone` : "";
-  return `${counted(photos.length, "photo")}, ${bytes(size)}${rest}.`;
-}
-
-function dropZone(take: (files: Iterable<File>) => void): HTMLElement {
-  const files = make("input", { type: "file", id: "photos", multiple: true, accept: "image/*", className: "hidden-input" });
-  const folder = make("input", { type: "file", id: "folder", webkitdirectory: true, className: "hidden-input" });
-  for (const input of [files, folder]) {
-    input.onchange = () => {
-      take(input.files ?? []);
-      input.value = ""; // so that choosing the same files again is heard
-    };
-  }
-  const zone = make(
-    "div",
-    { className: "drop" },
-    make("p", {}, make("strong", { textContent: "Drop photos or a folder here" })),
-    make("p", { textContent: "20 to 200 overlapping photos of one thing or place, taken while walking around it." }),
-    make("p", {}, files, make("label", { htmlFor: "photos", className: "button", textContent: "Choose photos" }), " ",
-      folder, make("label", { htmlFor: "folder", className: "button", textContent: "Choose a folder" })),
-  );
-  zone.ondragover = (event) => (event.preventDefault(), zone.classList.add("over"));
-  zone.ondragleave = () => zone.classList.remove("over");
-  zone.ondrop = (event) => {
-    event.preventDefault();
-    zone.classList.remove("over");
-    if (event.dataTransfer) void filesOfDrop(event.dataTransfer).then(take);
-  };
-  return zone;
-}
-
-async function fillPresets(fieldset: HTMLElement, status: HTMLElement): Promise<void> {
-  try {
-    const { items } = await request<{ items: Preset[] }>("/v1/presets");
-    items.forEach((preset, index) => {
-      const radio = make("input", { type: "radio", name: "preset", value: preset.name, checked: index === 0 });
-      fieldset.append(make("label", {}, radio, make("span", {}, make("strong", { textContent: preset.name }), make("small", { textContent: describePreset(preset) }))));
-    });
-  } catch (thrown) {
-    status.replaceChildren(notice(asProblem(thrown)));
-  }
-}
-
-function describePreset({ options: { train } }: Preset): string {
-  const short = new Intl.NumberFormat("en", { notation: "compact" });
-  return `${short.format(train.steps)} steps, up to ${short.format(train.max_gaussians)} gaussians, photos at ${train.max_side} px`;
-}
-
-function chosenPreset(fieldset: HTMLElement): string {
-  return fieldset.querySelector<HTMLInputElement>("input:checked")?.value ?? "draft";
-}
-
-async function upload(photos: File[], preset: string, status: HTMLElement): Promise<Job> {
-  const { captureId, refused } = await sendAll(photos, status);
-  status.replaceChildren(make("span", { textContent: "Starting …" }));
-  const job = await startJob(captureId, preset, refused);
-  forget(photos);
-  return job;
+  const masks = companions.filter((file) => file.name.startsWith("masks/")).length;
+  const parts = [`${counted(photos.length, "photo")}, ${bytes(size)}`];
+  if (masks) parts.push(`with ${counted(masks, "mask")}`);
+  if (companions.length > masks) parts.push("with camera poses");
+  if (ignored) parts.push(`${counted(ignored, "other file")} left alone`);
+  return `${parts.join("; ")}.${photos.length < least ? ` At least ${least} are needed; 20 or more are better.` : ""}`;
 }
 
 /** Start the job; if it cannot start because of refused photos, say which and why. */

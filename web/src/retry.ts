@@ -9,7 +9,7 @@ export function retrying(job: Job, titles: Record<string, string>, onStarted: (j
   const from = make("select", { ariaLabel: "Begin with" }, make("option", { value: "", textContent: "from where it stopped" }));
   if (job.state === "succeeded") from.replaceChildren();
   from.append(...job.stages.map((stage) => make("option", { value: stage.name, textContent: `from “${titles[stage.name] ?? stage.name}”` })));
-  const said = make("div");
+  const said = make("div", { className: "said" });
   const again = button(job.state === "succeeded" ? "Run again" : "Retry", "quiet", () => {
     again.disabled = true;
     post<Job>(`/v1/jobs/${job.id}/retry`, from.value ? { from_stage: from.value } : {})

@@ -7,6 +7,7 @@ import "@playcanvas/supersplat-viewer/viewer.css";
 import { asProblem, type Job, Problem, request, toProblem } from "./api";
 import { firstView, type PhotoCamera } from "./camera";
 import { byId, make } from "./dom";
+import { keyForm } from "./door";
 import { notice } from "./notice";
 import "./style.css";
 
@@ -99,8 +100,10 @@ async function run(): Promise<void> {
     message.remove();
     document.body.dataset["state"] = "loaded";
   } catch (thrown) {
+    const problem = asProblem(thrown);
     byId("viewer").replaceChildren();
-    message.replaceChildren(notice(asProblem(thrown)));
+    message.replaceChildren(problem.status === 401 ? keyForm("", () => location.reload()) : notice(problem));
+    message.querySelector("input")?.focus();
     document.body.dataset["state"] = "failed";
   }
 }

@@ -10,16 +10,19 @@ export function bytes(count: number): string {
 
 /** 95 → "1 min 35 s". */
 export function duration(seconds: number): string {
+  if (seconds < 0.5) return "under 1 s";
   const whole = Math.max(0, Math.round(seconds));
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
 }
 
-/** {40, 95} → "40 s to 1 min 35 s": half of such jobs take less than the first, nine tenths less than the second. */
+/** {240, 420} → "4 to 7 min": half of such jobs take less than the first, nine tenths less than the second. */
 export function span({ p50_s, p90_s }: { p50_s: number; p90_s: number }): string {
   const [low, high] = [rounded(p50_s), rounded(p90_s)];
-  return low === high ? low : `${low} to ${high}`;
+  const [number, unit] = low.split(" ");
+  if (low === high) return low;
+  return high.endsWith(` ${unit}`) ? `${number} to ${high}` : `${low} to ${high}`;
 }
 
 function rounded(seconds: number): string {
