@@ -1,6 +1,6 @@
 # The api and the dispatcher: no torch, no compiler. Build from the repository's root:
 #   docker build -f docker/api.Dockerfile -t splatworks-api .
-# Written for BuildKit. Not run where this repository was made (no Docker engine there); see docker-compose.yml.
+# Written for BuildKit; how far it has been run: docker-compose.yml.
 
 FROM node:24-slim AS web
 WORKDIR /src/web

@@ -3,7 +3,7 @@
 #   docker build -f docker/worker.Dockerfile --target gpu -t splatworks-worker-gpu .
 # The default package index gives torch with CUDA libraries, some gigabytes that a CPU worker does not need: pass the index of
 # CPU builds with --build-arg PIP_EXTRA_INDEX_URL=… to save them.
-# Written for BuildKit. Not run where this repository was made (no Docker engine there); see docker-compose.yml.
+# Written for BuildKit; how far it has been run: docker-compose.yml.
 
 FROM python:3.11-slim-bookworm AS wheel
 RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
