@@ -46,7 +46,7 @@ class ContextInfo(Struct):
         ("workspace_bytes", c_uint64),
         ("name", c_char * 64),
         ("on_card", c_int32),
-        ("reserved", c_int32),
+        ("n_replays", c_int32),
     )
 
 

@@ -87,6 +87,7 @@ class DeviceInfo:
     n_threads: int
     workspace_bytes: int
     on_card: bool = False
+    n_replays: int = 0  # passes that were one CUDA graph's replay so far
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Device:
         """Return the instruction set and number of threads in use, and the bytes of workspace held."""
         info = _lib.ContextInfo()
         _lib.check(self._library, self._library.splat_context_info(self._context, ctypes.byref(info)))
-        return DeviceInfo(info.name.decode(), info.n_threads, info.workspace_bytes, bool(info.on_card))
+        return DeviceInfo(info.name.decode(), info.n_threads, info.workspace_bytes, bool(info.on_card), info.n_replays)
 
     def forward(
         self,
@@ -296,7 +297,20 @@ class Device:
     def _call(self, function: Any, args: _lib.Struct) -> None:
         if self.tensors.type == "cuda":
             self._work_on(torch.cuda.current_stream(self.tensors).cuda_stream)
-        _lib.check(self._library, function(self._context, ctypes.byref(args)))
+        try:
+            _lib.check(self._library, function(self._context, ctypes.byref(args)))
+        except MemoryError:
+            if not self._has_torch_given_back():
+                raise
+            _lib.check(self._library, function(self._context, ctypes.byref(args)))
+
+    def _has_torch_given_back(self) -> bool:
+        """Say whether torch held memory of the card that it did not use: it is given back, and a workspace may have it now."""
+        if self.tensors.type != "cuda":
+            return False
+        held = torch.cuda.memory_reserved(self.tensors)
+        torch.cuda.empty_cache()
+        return torch.cuda.memory_reserved(self.tensors) < held
 
     def _work_on(self, stream: int) -> None:
         if stream != self._stream:

@@ -178,14 +178,14 @@ template <bool GRADIENT> __global__ void __launch_bounds__(32 * WARPS) spread_ke
   slot[2] = make_float4(sums.v[8], 0.0f, 0.0f, 0.0f);
 }
 
-template <bool GRADIENT> void launch(const Frame &f, cudaStream_t stream) {
-  if (f.n_buckets) SPLAT_LAUNCH(spread_kernel<GRADIENT>, blocks_for(f.n_buckets, WARPS), 32 * WARPS, stream, f);
+template <bool GRADIENT> void launch(const Frame &f, Queue &queue) {
+  if (f.n_buckets) queue.launch(spread_kernel<GRADIENT>, blocks_for(f.n_buckets, WARPS), 32 * WARPS, f);
 }
 
 }  // namespace
 
-void spread(const Frame &f, cudaStream_t stream) { launch<true>(f, stream); }
+void spread(const Frame &f, Queue &queue) { launch<true>(f, queue); }
 
-void contribution(const Frame &f, cudaStream_t stream) { launch<false>(f, stream); }
+void contribution(const Frame &f, Queue &queue) { launch<false>(f, queue); }
 
 }  // namespace splat::gpu

@@ -85,26 +85,26 @@ __global__ void __launch_bounds__(256) count_up_kernel(uint32_t *to, int64_t n) 
 
 }  // namespace
 
-void count_instances(const Frame &f, cudaStream_t stream) { SPLAT_LAUNCH(count_kernel, 1, 1, stream, f); }
+void count_instances(const Frame &f, Queue &queue) { queue.launch(count_kernel, 1, 1, f); }
 
-void emit(const Frame &f, void *tile_keys, cudaStream_t stream) {
+void emit(const Frame &f, void *tile_keys, Queue &queue) {
   if (!f.n) return;
   if (has_short_keys(f.n_tiles))
-    SPLAT_LAUNCH(emit_kernel, blocks_for(f.n, 256), 256, stream, f, static_cast<uint16_t *>(tile_keys));
+    queue.launch(emit_kernel<uint16_t>, blocks_for(f.n, 256), 256, f, static_cast<uint16_t *>(tile_keys));
   else
-    SPLAT_LAUNCH(emit_kernel, blocks_for(f.n, 256), 256, stream, f, static_cast<uint32_t *>(tile_keys));
+    queue.launch(emit_kernel<uint32_t>, blocks_for(f.n, 256), 256, f, static_cast<uint32_t *>(tile_keys));
 }
 
-void find_ranges(const Frame &f, const void *sorted_keys, cudaStream_t stream) {
+void find_ranges(const Frame &f, const void *sorted_keys, Queue &queue) {
   if (!f.listed) return;
   if (has_short_keys(f.n_tiles))
-    SPLAT_LAUNCH(ranges_kernel, blocks_for(f.listed, 256), 256, stream, f, static_cast<const uint16_t *>(sorted_keys));
+    queue.launch(ranges_kernel<uint16_t>, blocks_for(f.listed, 256), 256, f, static_cast<const uint16_t *>(sorted_keys));
   else
-    SPLAT_LAUNCH(ranges_kernel, blocks_for(f.listed, 256), 256, stream, f, static_cast<const uint32_t *>(sorted_keys));
+    queue.launch(ranges_kernel<uint32_t>, blocks_for(f.listed, 256), 256, f, static_cast<const uint32_t *>(sorted_keys));
 }
 
-void count_up(uint32_t *to, int64_t n, cudaStream_t stream) {
-  if (n) SPLAT_LAUNCH(count_up_kernel, blocks_for(n, 256), 256, stream, to, n);
+void count_up(uint32_t *to, int64_t n, Queue &queue) {
+  if (n) queue.launch(count_up_kernel, blocks_for(n, 256), 256, to, n);
 }
 
 }  // namespace splat::gpu

@@ -22,14 +22,32 @@ int bits_for(int n) {  // so that no tile's number is all ones, which marks the 
   return bits;
 }
 
-// The card's number, if there is such a card: asked before anything of ours touches it.
-int existing(int device) {
+// The card's number, if there is such a card: asked before anything of ours touches it, and chosen before anything is allocated, which would else
+// begin a context on the first card.
+int chosen(int device) {
   int count = 0;
-  if (cudaGetDeviceCount(&count) != cudaSuccess || device < 0 || device >= count) {
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess || device < 0 || device >= count) {
     cudaGetLastError();
-    refuse(SPLAT_UNSUPPORTED, "there is no CUDA card %d here: %d were found", device, count);
+    refuse(SPLAT_UNSUPPORTED, "there is no CUDA card %d here: %d were found%s%s", device, error == cudaSuccess ? count : 0,
+           error == cudaSuccess ? "" : ", because: ", error == cudaSuccess ? "" : cudaGetErrorString(error));
   }
+  gpu::check(cudaSetDevice(device), "choosing the card");
   return device;
+}
+
+// sixteen bytes at a time are read of rows: elsewhere the card would end the process's every further call.
+void check_place(const char *name, const void *rows) {
+  if (reinterpret_cast<uintptr_t>(rows) % 16) refuse(SPLAT_INVALID_ARGUMENT, "%s does not begin at a multiple of 16 bytes", name);
+}
+
+// What a call of a library is known by in a graph: which it is, where it works, on how much.
+const char BY_DEPTH = 0, SUM = 0, BY_TILE = 0, BY_TILE_SHORT = 0;
+
+Key key_of(const char &which, std::initializer_list<const void *> where, int64_t n, int bits = 0) {
+  Key key{&which, {static_cast<uint64_t>(n), static_cast<uint64_t>(bits)}};
+  std::transform(where.begin(), where.end(), key.values + 2, [](const void *each) { return static_cast<uint64_t>(reinterpret_cast<uintptr_t>(each)); });
+  return key;
 }
 
 }  // namespace
@@ -38,13 +56,13 @@ void gpu::check(cudaError_t error, const char *doing) {
   if (error != cudaSuccess) refuse(SPLAT_INTERNAL, "%s failed on the card: %s", doing, cudaGetErrorString(error));
 }
 
-Context::Context(const SplatContextOptions &options) : device_(existing(options.device)) {
-  check(cudaSetDevice(device_), "choosing the card");
+Context::Context(const SplatContextOptions &options) : device_(chosen(options.device)) {
   cudaDeviceProp properties;
   check(cudaGetDeviceProperties(&properties, device_), "asking for the card's properties");
-  snprintf(name_, sizeof name_, "%s", properties.name);
+  snprintf(name_, sizeof name_, "%.63s", properties.name);
   check(cudaEventCreate(&arrived_), "creating an event");
   check(cudaEventCreate(&loss_arrived_), "creating an event");
+  check(cudaEventCreate(&queued_), "creating an event");
   *seen_ = Counters{0, 0, NONE, NONE};
   *sums_ = LossSums{};
 }
@@ -52,12 +70,16 @@ Context::Context(const SplatContextOptions &options) : device_(existing(options.
 Context::~Context() {
   cudaEventDestroy(arrived_);
   cudaEventDestroy(loss_arrived_);
+  cudaEventDestroy(queued_);
 }
 
+// Workspaces go with the context from stream to stream: what is queued on the new one begins when all that is queued on the old one is done.
 void Context::set_stream(const SplatStreamArgs &args) {
+  use_card();
   settle();
-  stream_ = static_cast<cudaStream_t>(args.stream);
+  queue_.stream = static_cast<cudaStream_t>(args.stream);
   waits_ = args.waits != 0;
+  if (has_queued_) check(cudaStreamWaitEvent(queue_.stream, queued_, 0), "waiting for the stream before");
 }
 
 void Context::set_camera(const SplatForwardArgs &args) {
@@ -97,7 +119,7 @@ void Context::reserve_instances(int64_t listed) {
   uint32_t *numbers = numbers_.of<uint32_t>(listed);
   if (listed > numbered_) {
     numbered_ = static_cast<int64_t>(numbers_.size() / sizeof(uint32_t));
-    count_up(numbers, numbered_, stream_);
+    count_up(numbers, numbered_, queue_);
   }
   f.owner = owner_.of<uint32_t>(listed);
   f.instances = instances_.of<uint32_t>(listed);
@@ -111,14 +133,25 @@ void Context::reserve_instances(int64_t listed) {
 
 void Context::sort_by_depth() {
   Frame &f = frame_;
-  SortTemp sort{nullptr, 0}, sum{nullptr, 0};
-  sort_depths(sort, f.keys, f.keys_sorted, f.ids, f.order, f.n, stream_);
-  sum_before(sum, f.offsets, f.n + 1, stream_);
-  sort.memory = sum.memory = temp_.of<char>(static_cast<int64_t>(std::max(sort.bytes, sum.bytes)));
-  sort_depths(sort, f.keys, f.keys_sorted, f.ids, f.order, f.n, stream_);
-  counts_by_depth(f, stream_);
-  sum_before(sum, f.offsets, f.n + 1, stream_);
-  count_instances(f, stream_);
+  const DepthSort depths{f.keys, f.keys_sorted, f.ids, f.order, f.n};
+  if (f.n != sizes_.n) {
+    SortTemp sort{nullptr, 0}, sum{nullptr, 0};
+    sort_depths(sort, depths, queue_.stream);
+    sum_before(sum, f.offsets, f.n + 1, queue_.stream);
+    sizes_.n = f.n, sizes_.by_depth = sort.bytes, sizes_.sum = sum.bytes;
+  }
+  void *memory = temp_.of<char>(static_cast<int64_t>(std::max(sizes_.by_depth, sizes_.sum)));
+  const SortTemp sort{memory, sizes_.by_depth}, sum{memory, sizes_.sum};
+  queue_.call(key_of(BY_DEPTH, {memory, f.keys, f.keys_sorted, f.ids, f.order}, f.n), [=](cudaStream_t stream) {
+    SortTemp temp = sort;
+    sort_depths(temp, depths, stream);
+  });
+  counts_by_depth(f, queue_);
+  queue_.call(key_of(SUM, {memory, f.offsets}, f.n), [sum, offsets = f.offsets, n = f.n + 1](cudaStream_t stream) {
+    SortTemp temp = sum;
+    sum_before(temp, offsets, n, stream);
+  });
+  count_instances(f, queue_);
 }
 
 // Instances of all tiles in order. The unused end of the list has keys that no tile has.
@@ -126,31 +159,38 @@ void Context::sort_by_tile() {
   Frame &f = frame_;
   const bool is_short = has_short_keys(f.n_tiles);
   const size_t key_bytes = is_short ? sizeof(uint16_t) : sizeof(uint32_t);
-  void *keys = tile_keys_.of<char>(1), *sorted = tile_keys_sorted_.of<char>(1);
-  const uint32_t *numbers = numbers_.of<uint32_t>(1);
-  uint32_t *instances = instances_.of<uint32_t>(1);
-  check(cudaMemsetAsync(keys, 0xff, key_bytes * static_cast<size_t>(f.listed), stream_), "clearing keys");
-  emit(f, keys, stream_);
-  SortTemp temp{nullptr, 0};
-  const int bits = bits_for(f.n_tiles);
-  sort_tiles(temp, is_short, keys, sorted, numbers, instances, f.listed, bits, stream_);
-  temp.memory = temp_.of<char>(static_cast<int64_t>(temp.bytes));
-  sort_tiles(temp, is_short, keys, sorted, numbers, instances, f.listed, bits, stream_);
-  check(cudaMemsetAsync(f.tile_begin, 0, sizeof(uint32_t) * static_cast<size_t>(f.n_tiles), stream_), "clearing tiles");
-  check(cudaMemsetAsync(f.tile_end, 0, sizeof(uint32_t) * static_cast<size_t>(f.n_tiles), stream_), "clearing tiles");
-  check(cudaMemsetAsync(f.bucket_tile, 0xff, sizeof(uint32_t) * static_cast<size_t>(f.n_buckets), stream_), "clearing buckets");
-  find_ranges(f, sorted, stream_);
+  const TileSort tiles{is_short, tile_keys_.of<char>(1), tile_keys_sorted_.of<char>(1), numbers_.of<uint32_t>(1), instances_.of<uint32_t>(1),
+                       f.listed, bits_for(f.n_tiles)};
+  if (f.listed != sizes_.listed || f.n_tiles != sizes_.n_tiles) {
+    SortTemp temp{nullptr, 0};
+    sort_tiles(temp, tiles, queue_.stream);
+    sizes_.listed = f.listed, sizes_.n_tiles = f.n_tiles, sizes_.by_tile = temp.bytes;
+  }
+  void *memory = tile_temp_.of<char>(static_cast<int64_t>(sizes_.by_tile));  // its own: the sort before may only be gathered yet
+  queue_.fill(tile_keys_.of<char>(1), 0xff, key_bytes * static_cast<size_t>(f.listed));
+  emit(f, tile_keys_.of<char>(1), queue_);
+  const SortTemp sort{memory, sizes_.by_tile};
+  const Key key = key_of(is_short ? BY_TILE_SHORT : BY_TILE, {memory, tiles.keys, tiles.keys_out, tiles.values, tiles.values_out}, f.listed, tiles.bits);
+  queue_.call(key, [=](cudaStream_t stream) {
+    SortTemp temp = sort;
+    sort_tiles(temp, tiles, stream);
+  });
+  queue_.fill(f.tile_begin, 0, sizeof(uint32_t) * static_cast<size_t>(f.n_tiles));
+  queue_.fill(f.tile_end, 0, sizeof(uint32_t) * static_cast<size_t>(f.n_tiles));
+  queue_.fill(f.bucket_tile, 0xff, sizeof(uint32_t) * static_cast<size_t>(f.n_buckets));
+  find_ranges(f, tiles.keys_out, queue_);
 }
 
 // By filling, not by copying: a copy from the stack may wait for the stream.
 void Context::clear_counters() {
-  check(cudaMemsetAsync(&frame_.counters->n_instances, 0, 2 * sizeof(unsigned long long), stream_), "clearing counts");
-  check(cudaMemsetAsync(&frame_.counters->bad_row, 0xff, 2 * sizeof(unsigned long long), stream_), "clearing counts");
+  queue_.fill(&frame_.counters->n_instances, 0, 2 * sizeof(unsigned long long));
+  queue_.fill(&frame_.counters->bad_row, 0xff, 2 * sizeof(unsigned long long));
 }
 
 void Context::read_counters() {
-  check(cudaMemcpyAsync(seen_.get(), frame_.counters, sizeof(Counters), cudaMemcpyDeviceToHost, stream_), "reading counts");
-  check(cudaEventRecord(arrived_, stream_), "recording an event");
+  queue_.copy_to_host(seen_.get(), frame_.counters, sizeof(Counters));
+  queue_.submit();
+  check(cudaEventRecord(arrived_, queue_.stream), "recording an event");
   is_pending_ = true;
 }
 
@@ -161,15 +201,18 @@ void Context::settle() {
   is_pending_ = false;
 }
 
-void Context::check_counters() {
+// `params` of `n` gaussians: what is given now, which need not be what the counters tell of.
+void Context::check_counters(const float *params, int64_t n) {
   const Counters &c = *seen_;
   if (c.bad_row != NONE) {
     const long long row = static_cast<long long>(c.bad_row);
     has_frame_ = false;
+    if (params != checked_params_ || n != frame_.n)
+      refuse(SPLAT_NON_FINITE, "params of the frame before, row %lld, holds a value that is not finite", row);
     float values[SPLAT_ROW];
-    const float *from = checked_params_ + SPLAT_ROW * row;
-    check(cudaMemcpyAsync(values, from, sizeof values, cudaMemcpyDeviceToHost, stream_), "reading a row");
-    check(cudaStreamSynchronize(stream_), "reading a row");
+    const float *from = params + SPLAT_ROW * row;
+    check(cudaMemcpyAsync(values, from, sizeof values, cudaMemcpyDeviceToHost, queue_.stream), "reading a row");
+    check(cudaStreamSynchronize(queue_.stream), "reading a row");
     refuse_row(row, values);
   }
   if (c.bad_value != NONE) {
@@ -178,41 +221,45 @@ void Context::check_counters() {
   }
   if (c.n_instances > MOST_INSTANCES) {
     has_frame_ = false;
+    frame_.n = -1;  // so that the next frame is counted before room is made for it
     throw OutOfMemory{static_cast<size_t>(c.n_instances) * SLOT * sizeof(float4)};
   }
 }
 
-// Without waiting, room is made for a quarter more instances than the last frame had, and for as many as any frame of this size had; a frame that has
-// still more changes nothing. Where pictures or gaussians have become others in number, the count is waited for: it would be a guess.
+// Without waiting, room is made for a quarter more instances than the last frame had, and never less than for the one before of this size: so it soon
+// stays what it is, and the pass can be one graph. A frame that has still more changes nothing. Where pictures or gaussians have become others in number, the count is waited for: it would be a guess.
 void Context::forward(SplatForwardArgs &args) {
   use_card();
+  check_place("params", args.params);
   if (is_pending_) {
     settle();
-    check_counters();
+    check_counters(args.params, args.n);
   }
   has_frame_ = false;
   Frame &f = frame_;
   const bool is_like_the_last = args.n == f.n && args.camera.width == f.width && args.camera.height == f.height;
   most_instances_ = is_like_the_last ? std::max<uint64_t>(most_instances_, seen_->n_instances) : 0;
+  const bool must_wait = waits_ || !is_like_the_last || most_instances_ == 0;
   set_camera(args);
   f.params = checked_params_ = args.params;
   f.image = args.image, f.transmittance = args.transmittance;
   reserve_gaussians(args.n);
   reserve_tiles();
+  const Gathering gathering(queue_, !must_wait && !stages_.is_on());
   clear_counters();
-  stages_.run(SPLAT_STAGE_PROJECT, stream_, [&] { project(f, stream_); });
-  stages_.run(SPLAT_STAGE_SORT, stream_, [&] { sort_by_depth(); });
-  const bool must_wait = waits_ || !is_like_the_last || most_instances_ == 0;
-  uint64_t expected = std::max<uint64_t>(seen_->n_instances + seen_->n_instances / 4, most_instances_);
+  stages_.run(SPLAT_STAGE_PROJECT, queue_.stream, [&] { project(f, queue_); });
+  stages_.run(SPLAT_STAGE_SORT, queue_.stream, [&] { sort_by_depth(); });
   if (must_wait) {
     read_counters();
     settle();
-    check_counters();
-    expected = seen_->n_instances;
+    check_counters(args.params, args.n);
+    room_ = seen_->n_instances;
+  } else {
+    room_ = std::max({room_, seen_->n_instances + seen_->n_instances / 4, static_cast<unsigned long long>(most_instances_)});
   }
-  reserve_instances(static_cast<int64_t>(std::clamp<uint64_t>(expected, 1, MOST_INSTANCES)));
-  stages_.run(SPLAT_STAGE_BIN, stream_, [&] { sort_by_tile(); });
-  stages_.run(SPLAT_STAGE_FORWARD, stream_, [&] { blend(f, stream_); });
+  reserve_instances(static_cast<int64_t>(std::clamp<uint64_t>(room_, 1, MOST_INSTANCES)));
+  stages_.run(SPLAT_STAGE_BIN, queue_.stream, [&] { sort_by_tile(); });
+  stages_.run(SPLAT_STAGE_FORWARD, queue_.stream, [&] { blend(f, queue_); });
   if (!must_wait) read_counters();
   finish("the forward pass");
   args.n_visible = static_cast<int64_t>(seen_->n_visible);
@@ -223,27 +270,29 @@ void Context::forward(SplatForwardArgs &args) {
 
 // Waits for what was queued, if this context waits.
 void Context::finish(const char *doing) {
-  if (waits_) check(cudaStreamSynchronize(stream_), doing);
+  if (waits_) return check(cudaStreamSynchronize(queue_.stream), doing);
+  check(cudaEventRecord(queued_, queue_.stream), "recording an event");
+  has_queued_ = true;
 }
 
 void Context::check_finite(const char *name, const float *values, const Shape &shape) {
   if (!values || !shape.size()) return;
   unsigned long long bad = NONE, *on_card = bad_.of<unsigned long long>(1);
-  check(cudaMemcpyAsync(on_card, &bad, sizeof bad, cudaMemcpyHostToDevice, stream_), "clearing counts");
-  find_bad_value(values, shape.size(), on_card, stream_);
-  check(cudaMemcpyAsync(&bad, on_card, sizeof bad, cudaMemcpyDeviceToHost, stream_), "reading counts");
-  check(cudaStreamSynchronize(stream_), "looking at an array");
+  check(cudaMemcpyAsync(on_card, &bad, sizeof bad, cudaMemcpyHostToDevice, queue_.stream), "clearing counts");
+  find_bad_value(values, shape.size(), on_card, queue_);
+  check(cudaMemcpyAsync(&bad, on_card, sizeof bad, cudaMemcpyDeviceToHost, queue_.stream), "reading counts");
+  check(cudaStreamSynchronize(queue_.stream), "looking at an array");
   if (bad == NONE) return;
   float value;
-  check(cudaMemcpyAsync(&value, values + bad, sizeof value, cudaMemcpyDeviceToHost, stream_), "reading a value");
-  check(cudaStreamSynchronize(stream_), "reading a value");
+  check(cudaMemcpyAsync(&value, values + bad, sizeof value, cudaMemcpyDeviceToHost, queue_.stream), "reading a value");
+  check(cudaStreamSynchronize(queue_.stream), "reading a value");
   refuse_value(name, shape, static_cast<int64_t>(bad), value);
 }
 
 void Context::check_pixels(const float *grad_image, const float *grad_transmittance) {
   if (waits_) check_finite("grad_image", grad_image, {3, frame_.height, frame_.width});
   if (waits_) check_finite("grad_transmittance", grad_transmittance, {0, frame_.height, frame_.width});
-  if (!waits_) find_bad_value(grad_image, 3 * int64_t(frame_.height) * frame_.width, &frame_.counters->bad_value, stream_);
+  if (!waits_) find_bad_value(grad_image, 3 * int64_t(frame_.height) * frame_.width, &frame_.counters->bad_value, queue_);
 }
 
 // What the optimiser keeps is as large as the model, and after the first step it is our own: looked at when its place or size is new.
@@ -273,10 +322,12 @@ void Context::begin_backward(const float *params, const float *grad_image, const
   frame_.grad_transmittance = grad_transmittance;
   frame_.density = density;
   frame_.adam = AdamRates{};
-  stages_.run(SPLAT_STAGE_BACKWARD, stream_, [&] { spread(frame_, stream_); });
+  stages_.run(SPLAT_STAGE_BACKWARD, queue_.stream, [&] { spread(frame_, queue_); });
 }
 
 void Context::backward(const SplatBackwardArgs &args) {
+  check_place("params", args.params);
+  check_place("grad_params", args.grad_params);
   check_frame(args.n, "splat_backward");
   check_unstepped("splat_backward");
   check_pixels(args.grad_image, args.grad_transmittance);
@@ -284,11 +335,14 @@ void Context::backward(const SplatBackwardArgs &args) {
   frame_.grad_params = args.grad_params;
   frame_.out_params = nullptr;
   begin_backward(args.params, args.grad_image, args.grad_transmittance, args.density);
-  stages_.run(SPLAT_STAGE_GRADIENT, stream_, [&] { gradient(frame_, stream_); });
+  stages_.run(SPLAT_STAGE_GRADIENT, queue_.stream, [&] { gradient(frame_, queue_); });
   finish("the backward pass");
 }
 
 void Context::backward_adam(const SplatBackwardAdamArgs &args) {
+  check_place("params", args.params);
+  check_place("moment1", args.moment1);
+  check_place("moment2", args.moment2);
   check_frame(args.n, "splat_backward_adam");
   check_unstepped("splat_backward_adam");
   check_pixels(args.grad_image, args.grad_transmittance);
@@ -297,11 +351,11 @@ void Context::backward_adam(const SplatBackwardAdamArgs &args) {
   f.grad_params = nullptr;
   f.out_params = args.params;
   f.moment1 = args.moment1, f.moment2 = args.moment2, f.last_step = args.last_step;
+  if (!waits_) read_counters();  // now: the host goes on to the next step while this one's gradients are worked out
   begin_backward(args.params, args.grad_image, args.grad_transmittance, args.density);
   set_rates(args, f.adam);
   is_stepped_ = true;
-  stages_.run(SPLAT_STAGE_GRADIENT, stream_, [&] { gradient(f, stream_); });
-  if (!waits_) read_counters();
+  stages_.run(SPLAT_STAGE_GRADIENT, queue_.stream, [&] { gradient(f, queue_); });
   finish("the backward pass");
 }
 
@@ -315,9 +369,9 @@ void Context::contribution(const SplatContributionArgs &args) {
   frame_.weight_map = args.weight_map;
   frame_.sums = args.sums;
   frame_.peaks = args.peaks;
-  stages_.run(SPLAT_STAGE_CONTRIBUTION, stream_, [&] {
-    gpu::contribution(frame_, stream_);
-    gather_contribution(frame_, stream_);
+  stages_.run(SPLAT_STAGE_CONTRIBUTION, queue_.stream, [&] {
+    gpu::contribution(frame_, queue_);
+    gather_contribution(frame_, queue_);
   });
   finish("the contribution pass");
 }
@@ -336,10 +390,10 @@ void Context::loss(SplatLossArgs &args) {
   set_ssim_window(f.window);
   if (!waits_ && has_loss_) check(cudaEventSynchronize(loss_arrived_), "the loss before");
   const LossSums before = *sums_;
-  stages_.run(SPLAT_STAGE_LOSS, stream_, [&] { gpu::loss(f, stream_); });
-  check(cudaMemcpyAsync(sums_.get(), f.total, sizeof(LossSums), cudaMemcpyDeviceToHost, stream_), "reading the loss");
-  check(cudaEventRecord(loss_arrived_, stream_), "recording an event");
-  if (waits_) check(cudaStreamSynchronize(stream_), "the loss");
+  stages_.run(SPLAT_STAGE_LOSS, queue_.stream, [&] { gpu::loss(f, queue_); });
+  check(cudaMemcpyAsync(sums_.get(), f.total, sizeof(LossSums), cudaMemcpyDeviceToHost, queue_.stream), "reading the loss");
+  check(cudaEventRecord(loss_arrived_, queue_.stream), "recording an event");
+  finish("the loss");
   const LossSums &sums = waits_ || !has_loss_ ? *sums_ : before;
   const bool known = waits_ || has_loss_;
   has_loss_ = true;
@@ -356,7 +410,7 @@ void Context::loss(SplatLossArgs &args) {
 void Context::knn(const SplatKnnArgs &args) {
   use_card();
   check_finite("points", args.points, {0, args.n, 3});
-  nearest(args.points, args.n, args.k, args.mean_sq_dist, stream_);
+  nearest(args.points, args.n, args.k, args.mean_sq_dist, queue_);
   finish("the search for neighbours");
 }
 
@@ -369,12 +423,13 @@ void Context::info(SplatContextInfo &out) const {
   out.n_threads = 0;
   out.isa = SPLAT_ISA_AUTO;
   size_t bytes = 0;
-  for (const Buffer *b : {&counters_, &records_, &keys_, &keys_sorted_, &ids_, &order_, &n_touched_, &offsets_, &first_, &temp_, &owner_, &numbers_,
+  for (const Buffer *b : {&counters_, &records_, &keys_, &keys_sorted_, &ids_, &order_, &n_touched_, &offsets_, &first_, &temp_, &tile_temp_, &owner_, &numbers_,
                           &instances_, &masks_, &tile_keys_, &tile_keys_sorted_, &tile_begin_, &tile_end_, &bucket_tile_, &checkpoints_, &finals_, &stops_,
                           &slots_, &by_mean_, &by_square_, &by_product_, &partial_, &total_, &bad_})
     bytes += b->size();
   out.workspace_bytes = bytes;
   out.on_card = SPLAT_ON_CARD;
+  out.n_replays = static_cast<int32_t>(std::min<int64_t>(queue_.n_replays(), INT32_MAX));
   snprintf(out.name, sizeof out.name, "%s", name_);
 }
 

@@ -33,7 +33,7 @@ class Context {
   void clear_counters();
   void read_counters();
   void settle();
-  void check_counters();
+  void check_counters(const float *params, int64_t n);
   void check_finite(const char *name, const float *values, const Shape &shape);
   void check_pixels(const float *grad_image, const float *grad_transmittance);
   void check_state(const SplatBackwardAdamArgs &args);
@@ -45,7 +45,7 @@ class Context {
 
   int device_;
   char name_[64];
-  cudaStream_t stream_ = nullptr;
+  gpu::Queue queue_;
   bool waits_ = true;
   bool is_pending_ = false;   // counters of the last frame are on their way
   bool has_frame_ = false;
@@ -54,17 +54,23 @@ class Context {
   gpu::Stages stages_;
   gpu::Pinned<gpu::Counters> seen_;
   gpu::Pinned<gpu::LossSums> sums_;
-  cudaEvent_t arrived_ = nullptr, loss_arrived_ = nullptr;
-  bool has_loss_ = false;
+  cudaEvent_t arrived_ = nullptr, loss_arrived_ = nullptr, queued_ = nullptr;
+  bool has_loss_ = false, has_queued_ = false;
   const float *checked_params_ = nullptr;
   uint64_t most_instances_ = 0;  // of the frames of this size, with this many gaussians
+  unsigned long long room_ = 0;  // for instances, in the last frame
+  struct Sizes {              // of the sorts' temporary memory, in bytes, for what it was asked
+    int64_t n = -1, listed = -1;
+    int n_tiles = -1;
+    size_t by_depth = 0, sum = 0, by_tile = 0;
+  } sizes_;
   int64_t numbered_ = 0;      // places for instances that have been numbered
   struct Known {              // arrays looked at before
     int64_t n = -1;
     const void *moment1 = nullptr, *moment2 = nullptr, *density = nullptr;
   } known_;
 
-  gpu::Buffer counters_, records_, keys_, keys_sorted_, ids_, order_, n_touched_, offsets_, first_, temp_;
+  gpu::Buffer counters_, records_, keys_, keys_sorted_, ids_, order_, n_touched_, offsets_, first_, temp_, tile_temp_;
   gpu::Buffer owner_, numbers_, instances_, masks_, tile_keys_, tile_keys_sorted_, tile_begin_, tile_end_, bucket_tile_, checkpoints_, finals_, stops_, slots_;
   gpu::Buffer by_mean_, by_square_, by_product_, partial_, total_, bad_;
 };

@@ -15,7 +15,8 @@
 #define SPLAT_UNROLLED(count) _Pragma(SPLAT_TEXT(unroll (count)))
 // An array in shared memory, not initialised.
 #define SPLAT_SHARED(type, name, count) __shared__ __align__(16) type name[count]
-#define SPLAT_LAUNCH(kernel, grid, block, stream, ...) kernel<<<(grid), (block), 0, (stream)>>>(__VA_ARGS__)
+// What the runtime's launches and graphs know a kernel by.
+template <class... P> void *node_function(void (*kernel)(P...)) { return reinterpret_cast<void *>(kernel); }
 #endif
 
 #define SPLAT_DEVICE static __device__ __forceinline__

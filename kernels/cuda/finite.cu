@@ -17,8 +17,8 @@ __global__ void __launch_bounds__(THREADS) find_bad_value_kernel(const float *va
 
 }  // namespace
 
-void find_bad_value(const float *values, int64_t n, unsigned long long *bad, cudaStream_t stream) {
-  if (n) SPLAT_LAUNCH(find_bad_value_kernel, blocks_for(n, THREADS * EACH), THREADS, stream, values, n, bad);
+void find_bad_value(const float *values, int64_t n, unsigned long long *bad, Queue &queue) {
+  if (n) queue.launch(find_bad_value_kernel, blocks_for(n, THREADS * EACH), THREADS, values, n, bad);
 }
 
 }  // namespace splat::gpu

@@ -80,6 +80,6 @@ __global__ void __launch_bounds__(TILE_PIXELS) blend_kernel(const Frame f) {
 
 }  // namespace
 
-void blend(const Frame &f, cudaStream_t stream) { SPLAT_LAUNCH(blend_kernel, static_cast<unsigned>(f.n_tiles), TILE_PIXELS, stream, f); }
+void blend(const Frame &f, Queue &queue) { queue.launch(blend_kernel, static_cast<unsigned>(f.n_tiles), TILE_PIXELS, f); }
 
 }  // namespace splat::gpu

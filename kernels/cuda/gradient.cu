@@ -227,12 +227,12 @@ __global__ void __launch_bounds__(GROUP) gather_contribution_kernel(const Frame 
 
 }  // namespace
 
-void gradient(const Frame &f, cudaStream_t stream) {
-  if (f.n) SPLAT_LAUNCH(gradient_kernel, blocks_for(f.n, GROUP), GROUP, stream, f);
+void gradient(const Frame &f, Queue &queue) {
+  if (f.n) queue.launch(gradient_kernel, blocks_for(f.n, GROUP), GROUP, f);
 }
 
-void gather_contribution(const Frame &f, cudaStream_t stream) {
-  if (f.n) SPLAT_LAUNCH(gather_contribution_kernel, blocks_for(f.n, GROUP), GROUP, stream, f);
+void gather_contribution(const Frame &f, Queue &queue) {
+  if (f.n) queue.launch(gather_contribution_kernel, blocks_for(f.n, GROUP), GROUP, f);
 }
 
 }  // namespace splat::gpu

@@ -42,12 +42,12 @@ template <int K> __global__ void __launch_bounds__(THREADS) nearest_kernel(const
 
 }  // namespace
 
-void nearest(const float *points, int64_t n, int k, float *mean_sq_dist, cudaStream_t stream) {
+void nearest(const float *points, int64_t n, int k, float *mean_sq_dist, Queue &queue) {
   if (!n) return;
   if (k <= 4)
-    SPLAT_LAUNCH(nearest_kernel<4>, blocks_for(n, THREADS), THREADS, stream, points, n, k, mean_sq_dist);
+    queue.launch(nearest_kernel<4>, blocks_for(n, THREADS), THREADS, points, n, k, mean_sq_dist);
   else
-    SPLAT_LAUNCH(nearest_kernel<16>, blocks_for(n, THREADS), THREADS, stream, points, n, k, mean_sq_dist);
+    queue.launch(nearest_kernel<16>, blocks_for(n, THREADS), THREADS, points, n, k, mean_sq_dist);
 }
 
 }  // namespace splat::gpu

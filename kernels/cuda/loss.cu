@@ -166,11 +166,11 @@ __global__ void __launch_bounds__(THREADS) loss_gradient_kernel(const LossFrame 
 
 int64_t loss_blocks(int width, int height) { return static_cast<int64_t>(blocks_for(width, SIDE)) * blocks_for(height, SIDE); }
 
-void loss(const LossFrame &f, cudaStream_t stream) {
+void loss(const LossFrame &f, Queue &queue) {
   const unsigned across = blocks_for(f.width, SIDE), down = blocks_for(f.height, SIDE);
-  SPLAT_LAUNCH(ssim_kernel, dim3(across, down), THREADS, stream, f);
-  SPLAT_LAUNCH(total_kernel, 1, THREADS, stream, f, loss_blocks(f.width, f.height));
-  if (f.grad_image) SPLAT_LAUNCH(loss_gradient_kernel, dim3(across, down, 3), THREADS, stream, f);
+  queue.launch(ssim_kernel, dim3(across, down), THREADS, f);
+  queue.launch(total_kernel, 1, THREADS, f, loss_blocks(f.width, f.height));
+  if (f.grad_image) queue.launch(loss_gradient_kernel, dim3(across, down, 3), THREADS, f);
 }
 
 }  // namespace splat::gpu

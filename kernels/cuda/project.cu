@@ -100,12 +100,12 @@ __global__ void __launch_bounds__(256) counts_by_depth_kernel(const Frame f) {
 
 }  // namespace
 
-void project(const Frame &f, cudaStream_t stream) {
-  if (f.n) SPLAT_LAUNCH(project_kernel, blocks_for(f.n, 128), 128, stream, f);
+void project(const Frame &f, Queue &queue) {
+  if (f.n) queue.launch(project_kernel, blocks_for(f.n, 128), 128, f);
 }
 
-void counts_by_depth(const Frame &f, cudaStream_t stream) {
-  SPLAT_LAUNCH(counts_by_depth_kernel, blocks_for(f.n + 1, 256), 256, stream, f);
+void counts_by_depth(const Frame &f, Queue &queue) {
+  queue.launch(counts_by_depth_kernel, blocks_for(f.n + 1, 256), 256, f);
 }
 
 }  // namespace splat::gpu

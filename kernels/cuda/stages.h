@@ -15,6 +15,8 @@ class Stages {
     for (const Span &span : spans_) cudaEventDestroy(span.from), cudaEventDestroy(span.to);
   }
 
+  bool is_on() const { return is_on_; }
+
   template <class Work> void run(SplatStage stage, cudaStream_t stream, Work work) {
     if (!is_on_) {
       work();

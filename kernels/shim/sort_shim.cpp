@@ -8,44 +8,48 @@ namespace splat::gpu {
 
 namespace {
 
-template <class Key>
-void sort_pairs(SortTemp &temp, const Key *keys, Key *keys_out, const uint32_t *values, uint32_t *values_out, int64_t n, int bits) {
-  if (!temp.memory) {
-    temp.bytes = 1;
-    return;
-  }
-  const Key used = bits >= static_cast<int>(8 * sizeof(Key)) ? static_cast<Key>(~Key(0)) : static_cast<Key>((Key(1) << bits) - 1);
-  std::vector<int64_t> order(static_cast<size_t>(n));
-  for (int64_t i = 0; i < n; i++) order[static_cast<size_t>(i)] = i;
+// Without memory the answer is how much of it; with it, all of it is written to, as CUB does.
+bool is_question(SortTemp &temp, int64_t n) {
+  if (!temp.memory) temp.bytes = static_cast<size_t>(n + 1);
+  return !temp.memory;
+}
+
+template <class Key> void sort_pairs(const TileSort &s) {
+  const Key *keys = static_cast<const Key *>(s.keys);
+  Key *keys_out = static_cast<Key *>(s.keys_out);
+  const Key used = s.bits >= static_cast<int>(8 * sizeof(Key)) ? static_cast<Key>(~Key(0)) : static_cast<Key>((Key(1) << s.bits) - 1);
+  std::vector<int64_t> order(static_cast<size_t>(s.n));
+  for (int64_t i = 0; i < s.n; i++) order[static_cast<size_t>(i)] = i;
   std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return (keys[a] & used) < (keys[b] & used); });
-  for (int64_t i = 0; i < n; i++) keys_out[i] = keys[order[static_cast<size_t>(i)]], values_out[i] = values[order[static_cast<size_t>(i)]];
+  for (int64_t i = 0; i < s.n; i++) keys_out[i] = keys[order[static_cast<size_t>(i)]], s.values_out[i] = s.values[order[static_cast<size_t>(i)]];
 }
 
-}  // namespace
-
-void sort_depths(SortTemp &temp, const uint32_t *keys, uint32_t *keys_out, const uint32_t *ids, uint32_t *ids_out, int64_t n, cudaStream_t) {
-  sort_pairs(temp, keys, keys_out, ids, ids_out, n, 32);
-}
-
-void sort_tiles(SortTemp &temp, bool short_keys, const void *keys, void *keys_out, const uint32_t *values, uint32_t *values_out, int64_t n, int bits,
-                cudaStream_t) {
-  if (short_keys)
-    sort_pairs(temp, static_cast<const uint16_t *>(keys), static_cast<uint16_t *>(keys_out), values, values_out, n, bits);
-  else
-    sort_pairs(temp, static_cast<const uint32_t *>(keys), static_cast<uint32_t *>(keys_out), values, values_out, n, bits);
-}
-
-void sum_before(SortTemp &temp, uint64_t *values, int64_t n, cudaStream_t) {
-  if (!temp.memory) {
-    temp.bytes = 1;
-    return;
-  }
+void sum_all_before(uint64_t *values, int64_t n) {
   uint64_t sum = 0;
   for (int64_t i = 0; i < n; i++) {
     const uint64_t value = values[i];
     values[i] = sum;
     sum += value;
   }
+}
+
+}  // namespace
+
+void sort_depths(SortTemp &temp, const DepthSort &s, cudaStream_t stream) {
+  const TileSort whole{false, s.keys, s.keys_out, s.ids, s.ids_out, s.n, 32};
+  if (!is_question(temp, s.n)) shim::on_stream(stream, [temp, whole] { memset(temp.memory, 0xff, temp.bytes), sort_pairs<uint32_t>(whole); });
+}
+
+void sort_tiles(SortTemp &temp, const TileSort &s, cudaStream_t stream) {
+  if (is_question(temp, s.n)) return;
+  shim::on_stream(stream, [temp, s] {
+    memset(temp.memory, 0xff, temp.bytes);
+    s.short_keys ? sort_pairs<uint16_t>(s) : sort_pairs<uint32_t>(s);
+  });
+}
+
+void sum_before(SortTemp &temp, uint64_t *values, int64_t n, cudaStream_t stream) {
+  if (!is_question(temp, n)) shim::on_stream(stream, [temp, values, n] { memset(temp.memory, 0xff, temp.bytes), sum_all_before(values, n); });
 }
 
 }  // namespace splat::gpu

@@ -84,6 +84,23 @@ void extremes(SplatContext *context, int isa) {
   }
 }
 
+// A card that does not wait makes its passes one graph after the first few; a CPU waits all the same.
+void without_waiting(SplatContext *context, int isa) {
+  const Walk w{64, 48, 3, true, true, true};
+  const Floats rows = scene(300, 9, -2.0f);
+  const Results waited = walk(context, rows, w);
+  auto stream = sized<SplatStreamArgs>();
+  splat_context_stream(context, &stream);
+  for (int turn = 0; turn < 5; turn++) {
+    const Results r = walk(context, rows, w);
+    expect(r.status == SPLAT_OK, "refused", "isa " + std::to_string(isa) + ", without waiting");
+    const bool same = r.image == waited.image && r.params == waited.params && r.moment2 == waited.moment2;
+    expect(same, "other results", "isa " + std::to_string(isa) + ", without waiting, turn " + std::to_string(turn));
+  }
+  stream.waits = 1;
+  splat_context_stream(context, &stream);
+}
+
 void refusals(SplatContext *context) {
   auto forward = sized<SplatForwardArgs>();
   expect(splat_forward(context, &forward) == SPLAT_INVALID_ARGUMENT, "an empty camera passed", "refusals");
@@ -117,6 +134,7 @@ int main(int count, char **words) {
     splat_context_info(alone, &info);
     refusals(alone);
     odd_sizes(alone, three, isa, quick);
+    without_waiting(three, isa);
     if (!quick) extremes(three, isa);
     splat_context_destroy(alone);
     splat_context_destroy(three);

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -52,6 +53,95 @@ def test_cuda_steps_that_do_not_wait_change_nothing_but_when_values_are_told(cud
     assert torch.equal(waiting[0], hurried[0])
     assert torch.equal(waiting[1].moment1, hurried[1].moment1)
     assert hurried[2][2:] == waiting[2][1:-1], "the loss told is that of the step before"
+
+
+def walked(device: Device, sizes: list[int], steps: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return rows and the last image after steps from cameras that move, their pictures of so many pixels each way in turns."""
+    subject = scene("random")
+    where, n = device.tensors, len(subject.rows)
+    rows = subject.rows.clone().to(where)
+    state = OptimizerState(*(torch.zeros(n, ROW, device=where) for _ in range(2)), torch.zeros(n, dtype=torch.int32, device=where))
+    image = torch.empty(0)
+    for step in range(1, steps + 1):
+        side = sizes[step % len(sizes)]
+        pose = list(subject.camera.cam_from_world)
+        pose[3] += 0.01 * step
+        camera = replace(subject.camera, cam_from_world=tuple(pose), width=side, height=side)
+        image, grad_image = torch.empty((3, side, side), device=where), torch.empty((3, side, side), device=where)
+        target = torch.full((side, side, 3), 10 * step, dtype=torch.uint8, device=where)
+        device.forward(rows, camera, 3, (0.0, 0.1 * step, 0.0), image)
+        device.loss(image, target, 0.2, grad_image)
+        device.backward_adam(rows, state, grad_image, AdamParams(step, 1e-3, 1e-3, 1e-3, 1e-2, 1e-2, 1e-3, step_sh_rest=step % 4 == 0))
+    return rows.cpu(), image.cpu()
+
+
+def test_steps_by_graphs_are_steps_without_them_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cameras, backgrounds, targets and rates differ in every step: all of it is written into the graph that is launched again."""
+    monkeypatch.setenv("SPLATWORKS_GRAPHS", "0")
+    plain = card(waits=False)
+    rows, image = walked(plain, [48])
+    monkeypatch.setenv("SPLATWORKS_GRAPHS", "1")
+    replayed = card(waits=False)
+    same = walked(replayed, [48])
+    assert torch.equal(rows, same[0])
+    assert torch.equal(image, same[1])
+    assert plain.info().n_replays == 0
+    assert replayed.info().n_replays >= 8, "the first frames make room; from then on the same is asked for"
+
+
+@pytest.mark.parametrize("sizes", [[48, 33], [48, 48, 48, 48, 33]])
+def test_graphs_follow_pictures_that_change_their_size(monkeypatch: pytest.MonkeyPatch, sizes: list[int]) -> None:
+    monkeypatch.setenv("SPLATWORKS_GRAPHS", "1")
+    waiting, replayed = walked(card(), sizes, 20), walked(card(waits=False), sizes, 20)
+    assert torch.equal(waiting[0], replayed[0])
+    assert torch.equal(waiting[1], replayed[1])
+
+
+def test_a_runtime_that_refuses_graphs_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPLAT_SHIM_GRAPHS", "0")  # the shim's; a card has nothing to refuse for
+    monkeypatch.delenv("SPLATWORKS_GRAPHS", raising=False)
+    device = card(waits=False)
+    if device.info().name != "shim":
+        pytest.skip("only the shim refuses when it is told to")
+    assert torch.equal(walked(device, [48])[0], walked(card(), [48])[0])
+    assert device.info().n_replays == 0
+
+
+def test_a_graph_is_not_launched_for_a_frame_that_was_not_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a call gathered before it was refused is forgotten, and the next call does its own work."""
+    monkeypatch.setenv("SPLATWORKS_GRAPHS", "1")
+    device, subject = card(waits=False), scene("random")
+    where, camera = device.tensors, subject.camera
+    image = torch.empty((3, camera.height, camera.width), device=where)
+    rows = subject.rows.to(where)
+    for _ in range(4):
+        device.forward(rows, camera, 3, (0.0, 0.0, 0.0), image)
+    kept = image.clone()
+    broken = rows.clone()
+    broken[5, 4] = float("nan")
+    device.forward(broken, camera, 3, (0.0, 0.0, 0.0), image)
+    with pytest.raises(_lib.NonFiniteError, match="row 5"):
+        device.forward(rows, camera, 3, (0.0, 0.0, 0.0), image)
+    for _ in range(2):
+        device.forward(rows, camera, 3, (0.0, 0.0, 0.0), image)
+    assert torch.equal(image, kept)
+
+
+@pytest.mark.parametrize("name", ["rows", "moment1", "moment2"])
+def test_rows_that_begin_between_16_bytes_are_refused(cuda: Device, name: str) -> None:
+    subject = scene("random")
+    where, n = cuda.tensors, len(subject.rows)
+    camera = subject.camera
+    arrays = {}
+    for each in ("rows", "moment1", "moment2"):
+        begin = int(each == name)
+        arrays[each] = torch.zeros(n * ROW + 1, device=where)[begin : begin + n * ROW].view(n, ROW)
+    arrays["rows"].copy_(subject.rows)
+    image = torch.empty((3, camera.height, camera.width), device=where)
+    state = OptimizerState(arrays["moment1"], arrays["moment2"], torch.zeros(n, dtype=torch.int32, device=where))
+    with pytest.raises(ValueError, match="16 bytes"):  # noqa: PT012 - either call may be the one that refuses
+        cuda.forward(arrays["rows"], camera, 3, (0.0, 0.0, 0.0), image)
+        cuda.backward_adam(arrays["rows"], state, image, AdamParams(1, 1e-3, 1e-3, 1e-3, 1e-3, 1e-3, 1e-3))
 
 
 def test_a_cuda_step_that_outgrows_its_room_changes_nothing_and_the_next_has_room() -> None:

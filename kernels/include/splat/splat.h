@@ -61,7 +61,7 @@ typedef struct SplatContextInfo {
   uint64_t workspace_bytes;           /* held now */
   char name[64];                      /* "avx512", "avx2", "generic", "neon", or the card */
   int32_t on_card;                    /* 1: pointers are to a card's memory */
-  int32_t reserved;
+  int32_t n_replays;                  /* CUDA: passes that were one graph's replay so far */
 } SplatContextInfo;
 
 /* Where and when a CUDA context works. waits = 1 (as created): a call returns when its work is done, with its own results and errors.
