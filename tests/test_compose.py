@@ -144,7 +144,7 @@ def test_gpu_workers_start_only_on_request_and_reserve_a_card_each():
     assert all((device["driver"], device["capabilities"]) == ("nvidia", ["gpu"]) for (device,) in devices)
     assert sorted(device["device_ids"] for (device,) in devices) == [["0"], ["1"]]
     assert all("profiles" not in service for name, service in SERVICES.items() if name not in GPU_WORKERS)
-    assert all("celery" in service["healthcheck"]["test"][1] for service in GPU_WORKERS.values())
+    assert all(service["healthcheck"]["test"][1:] == ["python", "-m", "worker.seen", "worker"] for service in GPU_WORKERS.values())
 
 
 def test_the_gpu_image_insists_on_cuda_kernels_and_listens_to_their_queue_alone():
