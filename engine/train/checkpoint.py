@@ -1,5 +1,6 @@
 """A training run on disk: all that ``TrainState`` and the sampler hold, so that a resumed run continues as if nothing had happened."""
 
+import hashlib
 import pickle
 import re
 from dataclasses import dataclass
@@ -61,6 +62,11 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
         old.unlink()
 
 
+def hash_rows(rows: torch.Tensor) -> str:  # [N, 64] float32
+    """Return a key of gaussians that is equal for the same bits."""
+    return hashlib.sha256(rows.cpu().contiguous().numpy().data).hexdigest()
+
+
 def load_latest(folder: Path, key: str, where: torch.device = CPU) -> Checkpoint | None:
     """Return the newest readable checkpoint of this key, its tensors on a device; None when there is none."""
     for path in reversed(_saved(folder)):
@@ -72,7 +78,7 @@ def load_latest(folder: Path, key: str, where: torch.device = CPU) -> Checkpoint
 
 
 def clear(folder: Path) -> None:
-    """Remove all checkpoints: the run has finished, or they belong to other options."""
+    """Remove all checkpoints: they belong to other options (those of a finished run go after its stamp, engine.unfinished)."""
     for path in _saved(folder):
         path.unlink()
 

@@ -12,14 +12,13 @@ from engine.events import OnEvent, Progress, Warned
 from engine.formats.ply import write_ply
 from engine.gaussians import from_rows
 from engine.options import RunOptions
-from engine.train import checkpoint as checkpoints
 from engine.train.antialias import hold_above_floor
 from engine.train.background import in_front_of_some_colour
 from engine.train.budget import free_on
-from engine.train.checkpoint import Checkpoint
+from engine.train.checkpoint import Checkpoint, hash_rows
 from engine.train.density import densify
 from engine.train.eta import Forecast, foresee
-from engine.train.evaluate import evaluate, mean_of, measured_how
+from engine.train.evaluate import Kept, evaluate, mean_of, measured_how
 from engine.train.finite import finite_in
 from engine.train.ladder import Rung, Shortage, asked_bytes, is_shortage, lowered, warning
 from engine.train.prepare import Job, prepare
@@ -27,8 +26,9 @@ from engine.train.recipe import Recipe, recipe_of
 from engine.train.schedule import Scale, StepPlan, plan
 from engine.train.step import Buffers, Example, TrainState, train_step
 from engine.train.trial import clocks
-from engine.train.views import ViewSampler, at_level
+from engine.train.views import TrainingPhoto, ViewSampler, at_level
 from engine.train.watch import Observe, Setup, Watch, write_preview
+from engine.unfinished import Headway, Pieces, unfinished
 from engine.workspace import Workspace, replacing, write_json
 from kernels.step import LossValues
 
@@ -94,7 +94,6 @@ def carry_out(setup: Setup, saved: Checkpoint) -> dict[str, Any]:
     began = clocks()
     spent = optimise(setup, saved, forecast)
     stats = {**finish(setup, saved.state), **spent, **forecast.estimate.beside(clocks() - began)}
-    checkpoints.clear(setup.folder)
     lowered_to = {"memory_rung": saved.rung, "max_gaussians": saved.max_gaussians, "max_side": longest_side(setup)}
     return {**stats, "n_start": saved.n_start, "resumed_from_step": resumed_from, "device": setup.device_name, **lowered_to}
 
@@ -118,6 +117,7 @@ def optimise(setup: Setup, saved: Checkpoint, forecast: Forecast) -> dict[str, f
             watch.after_step(state, sampler, loss)
             if setup.observe is not None:
                 setup.observe(state)
+        watch.after_last_step(state, sampler)
     except Cancelled:
         watch.save(state, sampler)
         raise
@@ -142,13 +142,25 @@ def one_step(setup: Setup, state: TrainState, index: int, planned: StepPlan, buf
     return loss
 
 
+def measure(setup: Setup, state: TrainState, photos: list[TrainingPhoto]) -> list[dict[str, Any]]:
+    """Return the figures of each photo (see ``evaluate``); those of the same gaussians that an attempt left are not measured again."""
+    device, renders = to_measure(setup.device, setup.device_name), setup.folder / "renders"
+
+    def tell(n_done: int) -> None:
+        setup.on_event(Progress("train", 0.96 + 0.03 * n_done / len(photos), f"measuring ({n_done}/{len(photos)} photos)"))
+
+    made_from = {"run": setup.key, "rows": hash_rows(state.rows), "photos": [photo.name for photo in photos]}
+    with unfinished(setup.folder.parent, "train", made_from) as folder, finite_in(f"after step {state.step}, the last"):
+        pieces = Pieces(folder, Headway("train", setup.on_event, state.step))
+        tell(0)
+        return evaluate(device, state.rows, photos, setup.options, renders, Kept(pieces, tell))
+
+
 def finish(setup: Setup, state: TrainState) -> dict[str, Any]:
     """Measure, refuse what is too bad, write the gaussians; return the figures."""
-    setup.on_event(Progress("train", 0.96, "measuring"))
     held_out = bool(setup.split.test)
     photos = setup.split.test or setup.split.train
-    with finite_in(f"after step {state.step}, the last"):
-        figures = evaluate(to_measure(setup.device, setup.device_name), state.rows, photos, setup.options, setup.folder / "renders")
+    figures = measure(setup, state, photos)
     write_json(setup.folder / "metrics.json", {"held_out": held_out, "measured": measured_how(setup.options, photos), "photos": figures})
     plain, fitted, ssim = (mean_of(figures, name) for name in ("psnr_db", "psnr_fitted_db", "ssim"))
     # Where exposures differ, a held-out photo's own is not the gaussians' fault.

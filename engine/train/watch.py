@@ -25,6 +25,7 @@ Observe = Callable[[TrainState], None]
 
 REPORT_S = 0.5  # seconds between progress events
 PREVIEW_SIDE = 480  # pixels
+LAST_S = 10.0  # seconds of steps that are worth a checkpoint before measuring
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,12 @@ class Watch:
         checkpoints.save(setup.folder, replace(self._begun, state=state, queue=sampler.queue, seconds=seconds))
         self._saved = time.monotonic()
         setup.on_event(Checkpointed("train", state.step))
+
+    def after_last_step(self, state: TrainState, sampler: ViewSampler) -> None:
+        """Save what is to be measured, unless hardly a step would be lost: who is killed while measuring goes on with measuring."""
+        checkpoint_s = self._setup.options.checkpoint_s
+        if checkpoint_s and time.monotonic() - self._saved >= min(checkpoint_s, LAST_S):
+            self.save(state, sampler)
 
     def spent(self) -> dict[str, float]:
         """Return wall seconds (of all attempts up to their last checkpoints) and CPU seconds (of this process)."""

@@ -75,7 +75,6 @@ def test_a_resumed_run_gives_the_same_file_as_an_uninterrupted_one(posed_workspa
     stats, _ = run(posed_workspace, slow)
     assert STEPS // 3 <= stats["resumed_from_step"] < STEPS
     assert (posed_workspace.train / "gaussians.ply").read_bytes() == whole
-    assert not list(posed_workspace.train.glob("checkpoint-*.pt"))
 
 
 def test_another_seed_gives_another_file(posed_workspace: Workspace) -> None:
@@ -83,6 +82,22 @@ def test_another_seed_gives_another_file(posed_workspace: Workspace) -> None:
     first = (posed_workspace.train / "gaussians.ply").read_bytes()
     run(posed_workspace, replace(options(steps=20), seed=1))
     assert (posed_workspace.train / "gaussians.ply").read_bytes() != first
+
+
+@pytest.mark.parametrize(("worth_s", "saved"), [(0.0, [STEPS]), (600.0, [])])
+def test_the_last_step_is_saved_before_it_is_measured_when_steps_would_be_lost(
+    posed_workspace: Workspace, monkeypatch: pytest.MonkeyPatch, worth_s: float, saved: list[int]
+) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, Progress) and "measuring" in event.message:
+            raise Cancelled.by_request()
+
+    monkeypatch.setattr(watch, "LAST_S", worth_s)
+    with pytest.raises(Cancelled):
+        train.run(posed_workspace, options(checkpoint_s=600.0), stop)
+    assert [int(path.stem[-7:]) for path in posed_workspace.train.glob("checkpoint-*.pt")] == saved
+    stats, _ = run(posed_workspace, options(checkpoint_s=600.0))
+    assert stats["resumed_from_step"] == sum(saved)
 
 
 def test_checkpoints_and_previews_come_by_the_clock(posed_workspace: Workspace) -> None:
