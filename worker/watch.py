@@ -1,12 +1,15 @@
 """What is seen of a stage from outside: lines of log that name it, and a span that continues the trace of the job's request."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 
 from api import logs
 from api.models import Job, JobStage
 from api.services.leases import Claim
 from worker.runtime import Runtime
+
+log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -22,5 +25,7 @@ def watched(runtime: Runtime, claim: Claim) -> Iterator[None]:
         with runtime.db.reading() as session:
             state = session.get_one(JobStage, (claim.job_id, claim.stage), populate_existing=True).state
         span.tell({"splatworks.state": state})
-        if state not in ("done", "skipped"):
+        if state in ("done", "skipped"):
+            log.info("job %s: %s is %s", claim.job_id, claim.stage, state)
+        else:
             span.fail(f"the stage is {state}")

@@ -73,6 +73,8 @@ def test_a_worker_names_what_it_works_on_and_continues_the_trace_of_the_request(
     mine = [line for line in lines if line.get("job") == job]
     assert {line["attempt"] for line in mine} >= {1}
     assert all(line["fence"] >= 1 and line["attempt"] >= 1 and line["stage"] in STAGES for line in mine)
+    ended = [(line["stage"], line["fence"]) for line in mine if line["message"].endswith("is done")]
+    assert ended == [("ingest", 1), ("poses", 2), ("train", 2), ("compress", 2)]
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
 
 
