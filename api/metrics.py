@@ -25,6 +25,7 @@ COUNTED = {
     "fenced_writes_refused_total": "writes of workers that no longer held their job",
     "jobs_ended_total": "jobs that ended, by state",
     "leases_expired_total": "jobs taken away from workers that were dead or silent",
+    "stage_cache_hits_total": "stages whose result was taken from an earlier job's, by stage",
     "upload_bytes_total": "bytes of photos received",
     "webhook_attempts_total": "messages sent to webhook endpoints, by outcome",
 }
