@@ -129,7 +129,7 @@ class TrainOptions(Checked):
     cut_outs_over: str = option("white", "what photos with alpha are measured over", choices=("black", "white"))
     holdout_every: int = option(8, "every n-th photo is kept out of training and measured; 0 for none", low=0, high=100)
     min_psnr_db: float = option(11.0, "a held-out PSNR below this fails the job, dB: what wrong camera positions give", low=0.0, high=60.0)
-    checkpoint_s: float = option(30.0, "seconds between checkpoints", low=0.0, high=3600.0)
+    checkpoint_s: float = option(30.0, "seconds between checkpoints; an attempt's first come sooner", low=0.0, high=3600.0)
     preview_s: float = option(10.0, "seconds between preview pictures; 0 for none", low=0.0, high=3600.0)
 
 

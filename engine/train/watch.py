@@ -1,7 +1,7 @@
 """What a run holds fixed, and what it tells and saves by the clock while it goes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +26,9 @@ Observe = Callable[[TrainState], None]
 REPORT_S = 0.5  # seconds between progress events
 PREVIEW_SIDE = 480  # pixels
 LAST_S = 10.0  # seconds of steps that are worth a checkpoint before measuring
+# Seconds to an attempt's first checkpoint; from one to the next twice as long, up to ``checkpoint_s``. So an attempt that lives for some
+# seconds has kept something: a machine that dies every quarter of a minute still finishes a training.
+FIRST_S = 4.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,14 @@ class Course(Protocol):
         ...
 
 
+def pauses(checkpoint_s: float) -> Iterator[float]:
+    """Yield the seconds from the start of an attempt to its first checkpoint, from that to the next, and so on without end."""
+    pause_s = min(FIRST_S, checkpoint_s)
+    while True:
+        yield pause_s
+        pause_s = min(2.0 * pause_s, checkpoint_s)
+
+
 class Watch:
     """Reports, previews and checkpoints by the clock; none of it changes what is computed."""
 
@@ -64,14 +75,17 @@ class Watch:
         self._setup, self._course, self._begun = setup, course, saved
         self._start, self._cpu_start = time.monotonic(), time.process_time()
         self._reported = self._previewed = self._saved = self._start
+        self._pauses = pauses(setup.options.checkpoint_s)
+        self._pause_s = next(self._pauses)
         self._mse: list[float] = []
 
     def after_step(self, state: TrainState, sampler: ViewSampler, loss: LossValues) -> None:
         """Do what is due after a step. The event listener may raise ``Cancelled``; the state is whole then."""
         now, options = time.monotonic(), self._setup.options
         self._mse.append(loss.mse)
-        if options.checkpoint_s and now - self._saved >= options.checkpoint_s:
+        if options.checkpoint_s and now - self._saved >= self._pause_s:
             self.save(state, sampler)
+            self._pause_s = next(self._pauses)
         data: dict[str, Any] = {}
         if options.preview_s and now - self._previewed >= options.preview_s:
             data["preview"] = write_preview(self._setup, state)
