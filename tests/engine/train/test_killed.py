@@ -93,9 +93,11 @@ def test_a_stage_killed_while_it_measures_takes_no_step_and_measures_no_photo_ag
 
     kill_at(posed_workspace, "train", "measuring (2/7 photos)", *options)
     assert (posed_workspace.train / "checkpoint-0000030.pt").exists()
+    left = left_behind(posed_workspace)
     photo = sorted((posed_workspace.train / "renders").iterdir())[0]
     photo.write_bytes(photo.read_bytes()[:-10])
     said = kill_at(posed_workspace, "train", "measuring (5/7 photos)", *options)
+    assert left_behind(posed_workspace) == left, said
     assert [words for words in said if "(" in words] == [f"measuring ({n}/7 photos)" for n in (0, 1, 3, 4, 5)]
     kill_at(posed_workspace, "train", "measuring (7/7 photos)", *options)
     said, last = run_whole(posed_workspace, "train", *options)
