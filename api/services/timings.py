@@ -50,11 +50,11 @@ def work_of(stage: str, options: RunOptions, n_photos: int) -> float:
 
 
 def record(session: Session, job: Job, stage: str, measured: Measured | None) -> None:
-    """Write how long a stage took, in the transaction that closes it; one that went on from a checkpoint, or did not run, says nothing."""
+    """Write how long a stage took, in the transaction that closes it; one that may have gone on from a killed one says nothing."""
     if measured is None:
         return
     row = session.get(JobStage, (job.id, stage), populate_existing=True)
-    if measured.seconds <= 0 or (row is not None and stage == "train" and row.attempt > 1):
+    if measured.seconds <= 0 or (row is not None and row.attempt > 1):
         return
     session.add(
         StageTiming(
