@@ -147,7 +147,8 @@ def measure(setup: Setup, state: TrainState, photos: list[TrainingPhoto]) -> lis
     device, renders = to_measure(setup.device, setup.device_name), setup.folder / "renders"
 
     def tell(n_done: int) -> None:
-        setup.on_event(Progress("train", 0.96 + 0.03 * n_done / len(photos), f"measuring ({n_done}/{len(photos)} photos)"))
+        words, data = f"measuring ({n_done}/{len(photos)} photos)", {"step": state.step, "steps": setup.options.steps}
+        setup.on_event(Progress("train", 0.96 + 0.03 * n_done / len(photos), words, data))
 
     made_from = {"run": setup.key, "rows": hash_rows(state.rows), "photos": [photo.name for photo in photos]}
     with unfinished(setup.folder.parent, "train", made_from) as folder, finite_in(f"after step {state.step}, the last"):
