@@ -5,6 +5,7 @@ and checked on creation. Every field has a default, a range and a reason, all th
 """
 
 import math
+import sys
 import types
 import typing
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -16,6 +17,7 @@ STAGES = ("ingest", "poses", "train", "compress")
 FORMATS = ("ply", "splat", "spz", "sog")
 POSE_SOURCES = ("auto", "estimate", "given")
 STRATEGIES = ("budget", "adc")
+MAX_SHOWN_CHARS = 60
 
 
 def option(default: Any, help_text: str, *, low: float | None = None, high: float | None = None, choices: tuple[Any, ...] = ()) -> Any:
@@ -33,6 +35,11 @@ class Checked:
             check_value(f"{type(self).__name__}.{spec.name}", getattr(self, spec.name), hints[spec.name], dict(spec.metadata))
 
 
+def invalid(detail: str) -> InputError:
+    """Return the error of a value that an option cannot have."""
+    return InputError("input.invalid_option", "Invalid option", detail, "GET /v1/options says what each option may be.")
+
+
 def check_value(name: str, value: Any, kind: Any, rule: dict[str, Any]) -> None:
     """Raise ``InputError`` when ``value`` is not what the option ``name`` allows."""
     allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
@@ -41,28 +48,32 @@ def check_value(name: str, value: Any, kind: Any, rule: dict[str, Any]) -> None:
     if not accepts and float in allowed and isinstance(value, int) and not isinstance(value, bool):
         accepts = True
     if not accepts:
-        raise InputError("input.invalid_option", "Invalid option", f"{name} is {value!r}, which is not of type {kind}")
+        raise invalid(f"{name} is {shortened(value)}, which is not of type {kind}")
     if value is None:
         return
     if rule.get("choices"):
         chosen = value if isinstance(value, tuple) else (value,)
+        choices = ", ".join(map(str, rule["choices"]))
         if not chosen:
-            raise InputError(
-                "input.invalid_option", "Invalid option", f"{name} is empty; choose from: {', '.join(map(str, rule['choices']))}"
-            )
+            raise invalid(f"{name} is empty; choose from: {choices}")
         unknown = [each for each in chosen if each not in rule["choices"]]
         if unknown:
-            raise InputError(
-                "input.invalid_option", "Invalid option", f"{name} has {unknown[0]!r}; allowed: {', '.join(map(str, rule['choices']))}"
-            )
+            raise invalid(f"{name} has {shortened(unknown[0])}; allowed: {choices}")
     if isinstance(value, int | float) and not isinstance(value, bool):
         check_range(name, value, rule.get("low"), rule.get("high"))
 
 
+def shortened(value: Any) -> str:
+    """Return how a value is written, of a long one the beginning."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}…"
+
+
 def check_range(name: str, value: float, low: float | None, high: float | None) -> None:
-    """Raise ``InputError`` when a number is NaN or outside its limits."""
-    if math.isnan(value) or (low is not None and value < low) or (high is not None and value > high):
-        raise InputError("input.invalid_option", "Invalid option", f"{name} is {value}; it must lie between {low} and {high}")
+    """Raise ``InputError`` when a number is NaN, outside its limits, or a whole number too large to reckon with."""
+    is_endless = isinstance(value, int) and abs(value) > sys.float_info.max
+    if is_endless or math.isnan(value) or (low is not None and value < low) or (high is not None and value > high):
+        raise invalid(f"{name} is {shortened(value)}; it must lie between {low} and {high}")
 
 
 @dataclass(frozen=True)
@@ -210,7 +221,7 @@ def with_overrides(base: RunOptions, overrides: dict[str, Any]) -> RunOptions:
 
 def _override(group: Any, overrides: dict[str, Any], path: str) -> Any:
     if not isinstance(overrides, dict):
-        raise InputError("input.invalid_option", "Invalid option", f"{path or 'options'} must be an object")
+        raise invalid(f"{path or 'options'} must be an object")
     known = {spec.name for spec in fields(group)} - ({"preset"} if not path else set())
     changes: dict[str, Any] = {}
     for name, value in overrides.items():

@@ -51,12 +51,17 @@ def test_overrides_reach_nested_groups_and_leave_the_rest() -> None:
         ({"compress": {"formats": ["ply", "exe"]}}, "exe"),
         ({"compress": {"formats": []}}, "empty"),
         ({"train": 5}, "train"),
+        ({"train": {"steps": 10**400}}, "steps is 10+…; it must lie between 1 and 200000"),
+        ({"train": {"checkpoint_s": -(10**400)}}, "checkpoint_s"),
+        ({"poses": {"time_limit_s": 10**400}}, "time_limit_s"),
+        ({"train": {"strategy": "x" * 10_000}}, "strategy has .{1,70}; allowed"),
         ({"preset": "high"}, "preset"),
     ],
 )
 def test_a_wrong_override_is_refused_by_name(overrides: dict, named: str) -> None:
-    with pytest.raises(InputError, match=named):
+    with pytest.raises(InputError, match=named) as caught:
         with_overrides(preset("draft"), overrides)
+    assert caught.value.hint
 
 
 def test_every_option_says_what_it_is() -> None:
