@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import torch
 from torch.utils.cpp_extension import CUDA_HOME
 
 from bench.gpu_card import BUILD, architecture, card_facts
+from bench.gpu_graphs import SWITCH
 from bench.gpu_opponent import WITHOUT
 from bench.gpu_parts import CUT_SHORT, NOT_STARTED, Clock, Outcome, Part, last_lines, run_part, start, stop
 from bench.gpu_report import read_report, write_in_order
@@ -31,6 +33,7 @@ LIBRARIES = BUILD / "kernels"
 TABLES = Path("docs") / "benchmarks"
 TRAINING_TESTS = ("tests/engine/train/test_on_card.py", "tests/engine/test_device.py")
 SANITIZER = ("compute-sanitizer", "--error-exitcode", "9", "--print-limit", "20")
+WITH_GRAPHS, WITHOUT_GRAPHS = "cuda", "cuda and not graph"  # tests, by name
 UNCACHED = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
 
 
@@ -57,7 +60,8 @@ def checking_parts() -> list[Part]:
     walk = (sys.executable, "-m", "bench.gpu_walk")
     parts = [
         Part("card", "The card", module("gpu_card"), 45),
-        Part("kernel_tests", "tests/kernels -k cuda", (*pytest, "tests/kernels", "-k", "cuda"), 90, is_needed=True),
+        Part("gpu_graphs", "CUDA graphs", module("gpu_graphs"), 40),
+        Part("kernel_tests", "tests/kernels -k cuda", (*pytest, "tests/kernels", "-k", WITH_GRAPHS), 90, is_needed=True),
         Part("training_tests", "Training and its memory on the card", (*pytest, *TRAINING_TESTS), 75, is_needed=True),
         Part("walk", "Every call at odd sizes", walk, 30),
     ]
@@ -72,7 +76,7 @@ def measuring_parts(folders: list[str]) -> list[Part]:
     card = ("--card", str(REPORTS / "gpu_card.json"))
     speed = (sys.executable, "-m", "bench.gpu_speed")
     return [
-        Part("gpu_equal", "CPU against card", module("gpu_equal"), 40, is_needed=True),
+        Part("gpu_equal", "CPU against card", module("gpu_equal"), 60, is_needed=True),
         Part("steps", "Whole steps", (*speed, "--json", str(REPORTS / "steps.json"), "--what", "steps", *scenes, *card), 60),
         Part("stages", "Stages", (*speed, "--json", str(REPORTS / "stages.json"), "--what", "stages", *scenes, *card), 45),
         Part("gpu_memory", "Out of memory", module("gpu_memory"), 30),
@@ -163,6 +167,12 @@ def is_done(process: subprocess.Popen[bytes], what: str, limit_s: float) -> bool
     return True
 
 
+def without_graphs(part: Part) -> Part:
+    """Return a part as it is run where graphs failed: everything goes on launch by launch, so that the rest is known all the same."""
+    command = tuple(WITHOUT_GRAPHS if word == WITH_GRAPHS else word for word in part.command)
+    return replace(part, command=command, environment={**part.environment, SWITCH: "0"})
+
+
 def carry_out(run: Run, arch: str, folders: list[str], only: set[str]) -> None:
     """Run all parts in order, or those asked for."""
     for part in build_parts(arch):
@@ -170,17 +180,16 @@ def carry_out(run: Run, arch: str, folders: list[str], only: set[str]) -> None:
             return
     scenes, gsplat = (start(part, LOGS / f"{part.name}.log") for part in background_parts())
     try:
-        for part in checking_parts():
-            if not only or part.name in only:
-                run.do(part)
-        for part in measuring_parts(folders):
+        has_graphs = True
+        for part in [*checking_parts(), *measuring_parts(folders)]:
             if only and part.name not in only:
                 continue
             if part.name == "steps":
                 is_done(scenes, "Making the scenes", min(60.0, run.clock.left_s() - 150.0))
             if part.name == "gpu_gsplat" and not is_done(gsplat, "Building gsplat", min(120.0, run.clock.left_s() - 100.0)):
                 os.environ["GSPLAT"] = WITHOUT  # two builds in one folder would spoil each other
-            run.do(part)
+            outcome = run.do(part if has_graphs else without_graphs(part))
+            has_graphs = has_graphs and (part.name != "gpu_graphs" or outcome.status == 0)
     finally:
         for process in (scenes, gsplat):
             stop(process)

@@ -1,7 +1,8 @@
 """CPU against card on the same scenes: image, loss, gradients, Adam: ``python -m bench.gpu_equal --json OUT``.
 
 Relative errors are ‖card - cpu‖ / ‖cpu‖ over all values of a kind. Single pixels may differ more: a gaussian at the edge of being drawn
-(alpha 1/255) is drawn by one and not by the other, which is why the worst single difference is printed but not held to a limit.
+(alpha 1/255) is drawn by one and not by the other, which is why the worst single difference is printed but not held to a limit. Rows have
+the widest: Adam makes steps of one length out of gradients of any, so where those are only rounding, rows go either way.
 """
 
 import argparse
@@ -11,14 +12,17 @@ from pathlib import Path
 import torch
 
 from bench.gpu_device import SH_DEGREE, SSIM_WEIGHT, target_for, wait
+from bench.gpu_memory import plain_scene
 from bench.gpu_report import Report
 from bench.kernel_scene import Scene, surface_scene
 from kernels.step import AdamParams, Device, OptimizerState
 from tests.kernels.scenes import GROUPS
 
 CASES = ((20_000, 333, 211, 30.0), (100_000, 640, 360, 45.0), (300_000, 1280, 720, 45.0))  # gaussians, size, blended a pixel
+MANY = (1_000_000, 1920, 1080, 3.0)  # gaussians, size, by how much logarithms of sizes are raised
+MANY_PAIRS = 100_000_000  # offsets of bytes, slots and checkpoints then need more than 32 bits
 BACKGROUND = (0.2, 0.5, 0.8)
-TOLERANCES = {"image": 1e-4, "transmittance": 1e-4, "loss": 1e-5, "gradient": 2e-3, "moment": 5e-3, "movement": 5e-3}
+TOLERANCES = {"image": 1e-4, "transmittance": 1e-4, "loss": 1e-5, "gradient": 2e-3, "moment": 5e-3, "movement": 2e-2}
 STEPS = 3
 
 
@@ -80,6 +84,33 @@ def compare(ours: Results, truth: Results, name: str, report: Report) -> None:
     )
 
 
+def compare_many(case: tuple[int, int, int, float], least_pairs: int, report: Report) -> None:
+    """Add the picture and the gradient of so many pairs that offsets need 64 bits; a note where the card has no memory for them."""
+    n, width, height, grown = case
+    scene = plain_scene(n, width, height)
+    scene.rows[:, 3:6] += grown
+    found = []
+    for device in (Device("cuda"), Device("cpu")):
+        rows = scene.rows.to(device.tensors, copy=True)
+        image = torch.empty((3, height, width), device=device.tensors)
+        grad_rows = torch.empty((n, 64), device=device.tensors)
+        try:
+            stats = device.forward(rows, scene.camera, 0, BACKGROUND, image)
+            device.backward(rows, image, grad_rows)
+        except MemoryError as error:
+            report.note(f"{n:,} large gaussians: {error}")
+            return
+        wait(device)
+        found.append((image.cpu(), grad_rows[:, :16].cpu(), stats.n_instances))
+        del rows, image, grad_rows
+    (image, grad, pairs), (true_image, true_grad, _) = found
+    name = f"{pairs / 1e6:.0f} M pairs"
+    for quantity, value, truth in (("image", image, true_image), ("gradient", grad, true_grad)):
+        _add(report, name, quantity, (relative(value, truth), float((value - truth).abs().max()), TOLERANCES[quantity]))
+    if pairs < least_pairs:
+        report.fail(f"{name} are fewer than the {least_pairs:,} this is about")
+
+
 def _add(report: Report, scene: str, quantity: str, figures: tuple[float, float, float]) -> None:
     error, worst, limit = figures
     is_equal = error <= limit
@@ -100,6 +131,8 @@ def main() -> int:
     for n, width, height, blended in CASES[: given.cases]:
         scene = surface_scene(n, width, height, blended)
         compare(results_of(Device("cuda"), scene), results_of(Device("cpu"), scene), f"{n // 1000} k, {width}x{height}", report)
+    if given.cases == len(CASES):
+        compare_many(MANY, MANY_PAIRS, report)
     return 1 if report.failures else 0
 
 

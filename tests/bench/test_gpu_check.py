@@ -21,8 +21,11 @@ from bench.gpu_check import (
     module,
     report_path,
     set_up_environment,
+    without_graphs,
 )
-from bench.gpu_equal import compare, results_of
+from bench.gpu_equal import compare, compare_many, results_of
+from bench.gpu_graphs import SWITCH
+from bench.gpu_graphs import compare as compare_graphs
 from bench.gpu_memory import check as check_memory
 from bench.gpu_memory import plain_scene
 from bench.gpu_parts import Part
@@ -127,6 +130,36 @@ def test_card_and_cpu_are_equal_and_a_wrong_gradient_is_seen(cuda: Device) -> No
     ours.arrays["gradient quats"][0] += 1e-3
     compare(ours, truth, "small", report)
     assert report.failures[0].startswith("gradient quats of small differs")
+
+
+def test_many_pairs_are_compared_and_too_few_are_told(cuda: Device) -> None:
+    assert cuda.info().name
+    report = Report("Many")
+    compare_many((300, 96, 64, 2.5), 200, report)
+    assert report.failures == []
+    assert [row["quantity"] for row in report.rows] == ["image", "gradient"]
+    compare_many((30, 32, 32, 1.0), 10_000, report)
+    assert "fewer than the 10,000" in report.failures[0]
+
+
+def test_steps_by_graphs_are_compared_with_steps_without(cuda: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cuda.info().name
+    scene, report = surface_scene(600, 64, 48, 12.0), Report("Graphs")
+    compare_graphs("small", scene, report, steps=12)
+    assert report.failures == []
+    assert report.rows[0]["same bits"]
+    assert int(str(report.rows[0]["replays"])) >= 2
+    if cuda.info().name == "shim":
+        monkeypatch.setenv("SPLAT_SHIM_GRAPHS", "0")
+        compare_graphs("refused", scene, report, steps=12)
+        assert report.failures[0].startswith("refused: 0 of 12 forward passes were replays")
+
+
+def test_where_graphs_fail_the_rest_is_run_without_them() -> None:
+    parts = {part.name: without_graphs(part) for part in [*checking_parts(), *measuring_parts([])]}
+    assert all(part.environment[SWITCH] == "0" for part in parts.values())
+    assert parts["kernel_tests"].command[-1] == "cuda and not graph"
+    assert parts["memcheck"].environment["PYTORCH_NO_CUDA_MEMORY_CACHING"] == "1"
 
 
 def test_stages_and_steps_are_measured(cuda: Device) -> None:
