@@ -1,8 +1,8 @@
 """How many blocks of each CUDA kernel fit a multiprocessor at once: ``python -m bench.cuda_occupancy [--write]``.
 
-From kernels/cuda/resources.txt (registers, shared memory) and the launch bounds in the sources; no card is asked. Limits: CUDA C++ Programming
-Guide, technical specifications per compute capability. Registers are given out in steps of 8 a thread, whole warps; a block of shared memory
-takes 1 KiB more for the system from compute capability 8.0 on.
+From kernels/cuda/resources.txt (registers, shared memory) and the launch bounds in the sources; no card is asked. Limits: CUDA C++
+Programming Guide, technical specifications by compute capability. Registers are given out in steps of 8 a thread, whole warps; a block of
+shared memory takes 1 KiB more for the system from compute capability 8.0 on.
 """
 
 import argparse

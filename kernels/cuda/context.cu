@@ -226,8 +226,8 @@ void Context::check_counters(const float *params, int64_t n) {
   }
 }
 
-// Without waiting, room is made for a quarter more instances than the last frame had, and never less than for the one before of this size: so it soon
-// stays what it is, and the pass can be one graph. A frame that has still more changes nothing. Where pictures or gaussians have become others in number, the count is waited for: it would be a guess.
+// Without waiting there is room for an eighth more instances than the last frame had, and when it has to grow, for a quarter more: so it soon stays
+// what it is, and the pass can be one graph. A frame that has still more changes nothing. Where pictures or gaussians have become others in number, the count is waited for: it would be a guess.
 void Context::forward(SplatForwardArgs &args) {
   use_card();
   check_place("params", args.params);
@@ -255,7 +255,7 @@ void Context::forward(SplatForwardArgs &args) {
     check_counters(args.params, args.n);
     room_ = seen_->n_instances;
   } else {
-    room_ = std::max({room_, seen_->n_instances + seen_->n_instances / 4, static_cast<unsigned long long>(most_instances_)});
+    if (seen_->n_instances + seen_->n_instances / 8 > room_) room_ = seen_->n_instances + seen_->n_instances / 4;
   }
   reserve_instances(static_cast<int64_t>(std::clamp<uint64_t>(room_, 1, MOST_INSTANCES)));
   stages_.run(SPLAT_STAGE_BIN, queue_.stream, [&] { sort_by_tile(); });

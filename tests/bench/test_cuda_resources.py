@@ -23,6 +23,11 @@ def test_a_spill_is_wrong_whatever_the_compiler() -> None:
     assert compare([EMIT, SPREAD], [], same_compiler=False) == ["emit_kernel<uint16_t> spills 28 bytes on sm_75"]
 
 
+def test_an_array_in_slow_memory_is_as_wrong_as_a_spill() -> None:
+    indexed = LOG.replace("0 bytes stack frame, 0 bytes spill", "48 bytes stack frame, 0 bytes spill")
+    assert compare(parse(indexed), [], same_compiler=False)[-1] == "spread_kernel<1> spills 48 bytes on sm_90"
+
+
 def test_other_numbers_count_where_the_compiler_is_the_same() -> None:
     before = Kernel("spread_kernel<1>", "sm_90", 60, 5120, 0)
     assert compare([SPREAD], [SPREAD.line()], same_compiler=True) == []
