@@ -204,3 +204,18 @@ def test_a_narrow_phone_scrolls_down_only(service, photos, browser):
     press(page, "Make a link")
     page.wait_for(f"{CARD}.querySelector('.links input')")
     assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_a_hidden_page_gives_its_stream_back_and_the_picture_comes_all_the_same(service, photos, browser):
+    cancel_all(service)
+    start(service, photos, LONG)
+    page = browser.new_page()
+    hidden = "Object.defineProperty(document, 'visibilityState', {value: 'hidden'})"
+    page.call("Page.addScriptToEvaluateOnNewDocument", source=hidden)
+    page.open(f"{service.url}/")
+    page.wait_for(f"{CARD}?.querySelector('.picture img')?.naturalWidth", 60)
+    streams = (
+        "performance.getEntriesByType('resource').filter((each) => each.name.endsWith('/events') && each.initiatorType !== 'fetch').length"
+    )
+    assert page.evaluate(streams) == 0
+    cancel_all(service)

@@ -1,15 +1,15 @@
 /**
  * Live news of one job: the event stream rings, the job itself is then read; without a stream, it is read every few seconds.
  *
- * A browser opens at most six connections to a server, over all its tabs. So only a few running jobs get a stream, and none while
+ * A browser opens at most six connections to a server, over all its tabs. So one running job gets a stream, and none while
  * nobody sees the page: else some queued jobs would leave no connection for anything else.
  */
 
-import { asProblem, isTerminal, type Job, type Problem, request } from "./api";
+import { asProblem, isTerminal, type Job, type JobEvent, type Problem, request } from "./api";
 
 const RING_AT_MOST_EVERY_MS = 400;
 const POLL_MS = 3000;
-const STREAMS = 2;
+const STREAMS = 1;
 const EVENT_NAMES = ["snapshot", "state", "stage", "progress", "warning", "checkpoint"];
 let streams = 0;
 
@@ -29,6 +29,7 @@ class Follower {
   private source: EventSource | null = null;
   private timer = 0;
   private asked = false;
+  private lastEvent = 0;
   private ended = false;
 
   constructor(
@@ -59,6 +60,7 @@ class Follower {
       if (isTerminal(this.job)) this.stop();
       else this.listen();
       this.listener.onJob(this.job);
+      if (this.job.state === "running" && !this.source) await this.lookForPicture();
     } catch (thrown) {
       const problem = asProblem(thrown);
       if (problem.status >= 400 && problem.status < 500 && problem.status !== 429) this.stop();
@@ -67,7 +69,14 @@ class Follower {
     this.asked = false;
   }
 
-  /** Open a stream if this job is at work, the page is seen, and there is one left. A stream that the server refused is closed for good. */
+  private async lookForPicture(): Promise<void> {
+    const path = `/v1/jobs/${this.job.id}/events?after=${this.lastEvent}`;
+    const { items } = await request<{ items: JobEvent[] }>(path, { headers: { Accept: "application/json" } });
+    this.lastEvent = items.at(-1)?.seq ?? this.lastEvent;
+    if (items.some((event) => event.type === "preview")) this.listener.onPicture();
+  }
+
+  /** Open a stream if this job is at work, the page is seen, and no other job has one. A stream that the server refused is closed for good. */
   private listen(): void {
     if (this.source?.readyState === EventSource.CLOSED) this.hangUp();
     if (this.source || this.job.state === "queued" || document.visibilityState === "hidden" || streams >= STREAMS) return;

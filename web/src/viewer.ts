@@ -9,6 +9,7 @@ import { firstView, type PhotoCamera } from "./camera";
 import { byId, make } from "./dom";
 import { keyForm } from "./door";
 import { notice } from "./notice";
+import { counted } from "./words";
 import "./style.css";
 
 const WAIT_FOR_PICTURE_MS = 60_000;
@@ -49,7 +50,7 @@ async function settingsOf(assets: string): Promise<ExperienceSettings> {
 }
 
 async function open({ assets, job }: Scene): Promise<void> {
-  if (job !== null) await finishedJob(job);
+  if (job !== null) document.title = `Scene of ${counted((await finishedJob(job)).n_photos, "photo")} · Splatworks`;
   const contents = await fetch(`${assets}/scene.sog`);
   if (!contents.ok) throw toProblem(contents.status, await contents.text());
   const settings = await settingsOf(assets);
