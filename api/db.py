@@ -70,7 +70,9 @@ def make_engine(settings: Settings, *, pooled: bool = True) -> Engine:
     kept = {"pool_size": POOL_KEPT, "max_overflow": POOL_MORE, "pool_timeout": POOL_WAIT_S}
     pool: dict[str, Any] = kept if pooled else {"poolclass": NullPool}
     if url.get_backend_name() != "sqlite":
-        engine = create_engine(url, pool_pre_ping=pooled, connect_args={"connect_timeout": 5}, **pool)
+        # The encoding: a database made without one (SQL_ASCII) would hand bytes where text is expected.
+        arguments = {"connect_timeout": 5, "client_encoding": "utf8"}
+        engine = create_engine(url, pool_pre_ping=pooled, connect_args=arguments, **pool)
         event.listen(engine, "connect", partial(_prepare_postgres, idle_s=max(MIN_IDLE_S, settings.lease_s)))
         return engine
     if url.database:

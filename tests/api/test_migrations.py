@@ -123,3 +123,16 @@ def test_a_migration_that_fails_half_way_leaves_everything_as_it_was(settings, e
         connection.exec_driver_sql("DROP TABLE webhook_delivery")
         assert rows(connection) == before
     migrate(settings)
+
+
+@pytest.mark.parametrize("stack", ["servers"], indirect=True)
+def test_a_postgres_database_without_an_encoding_keeps_any_name(stack):
+    stack._execute("postgres", "CREATE DATABASE ascii TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'")
+    found = Settings(database_url=stack.postgres_url.format(name="ascii"))
+    migrate(found)
+    engine = make_engine(found, pooled=False)
+    names = sa.table("capture", sa.column("name"))
+    with engine.begin() as connection:
+        connection.execute(sa.insert(Base.metadata.tables["capture"]).values(id="1", name="Zoë 写真", created_at=datetime.now(UTC)))
+        assert connection.scalars(sa.select(names.c.name)).one() == "Zoë 写真"
+    engine.dispose()
