@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[0-9A-Za-z-]+$")]
@@ -12,6 +12,14 @@ class Request(BaseModel):
     """Root of request bodies: an unknown member is a mistake, and so is text where a number belongs."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole(cls, data: Any) -> Any:
+        # JSON has one kind of numbers: 3.0 is whole, and JSON Schema takes it for an integer.
+        if not isinstance(data, dict):
+            return data
+        return {name: int(value) if isinstance(value, float) and value.is_integer() else value for name, value in data.items()}
 
 
 class ErrorOut(BaseModel):

@@ -229,12 +229,12 @@ def test_assets_of_an_unfinished_job_are_not_there_yet(client, full):
 
 
 def test_a_job_says_how_urgent_it_is_and_until_when_it_is_kept(client, full):
-    job = start(client, full, priority=7, ttl_hours=2).json()
+    job = start(client, full, priority=7.0, ttl_hours=2).json()
     assert (job["priority"], job["eta"], job["waits_for"]) == (7, None, None)
     assert job["expires_at"] is not None
     files = form(*((f"{n}.jpg", encoded(n)) for n in range(3)))
     assert client.post("/v1/jobs", files=files, data={"priority": "-3", "ttl_hours": "0.5"}).json()["priority"] == -3
     assert client.get(f"/v1/jobs/{job['id']}").json()["queue_position"] == 1
-    for wrong in ({"priority": 11}, {"priority": 1.5}, {"ttl_hours": 0}, {"ttl_hours": 1e9}):
+    for wrong in ({"priority": 11}, {"priority": 1.5}, {"priority": "3"}, {"priority": True}, {"ttl_hours": 0}, {"ttl_hours": 1e9}):
         is_problem(start(client, full, **wrong), 422, "input.invalid_request")
     is_problem(client.get(f"/v1/jobs/{job['id']}/preview"), 404, "not_found.preview")
