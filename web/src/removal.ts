@@ -22,6 +22,8 @@ export function removing(jobId: string, onGone: () => void): HTMLElement {
     remove.classList.add("danger");
     setTimeout(calm, ASKED_MS);
   });
-  remove.onkeydown = (event) => event.key === "Escape" && calm();
+  remove.onkeydown = (event) => {
+    if (event.key === "Escape") calm();
+  };
   return make("div", { className: "removal" }, remove, said);
 }
