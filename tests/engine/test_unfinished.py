@@ -1,6 +1,7 @@
 """What a stage leaves for the next attempt: whole pieces of the same work, and nothing else."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,12 @@ def test_a_placed_file_and_its_first_name_do_not_hang_together(tmp_path: Path, f
     file.unlink()
     assert (tmp_path / "renders/picture.png").read_bytes() == whole
     assert folder.exists()
+
+
+def test_where_a_file_can_have_one_name_only_it_is_copied(file: Path) -> None:
+    elsewhere = Path("/dev/shm")
+    if not elsewhere.is_dir() or elsewhere.stat().st_dev == file.stat().st_dev:
+        pytest.skip("there is no second file system to link to")
+    with tempfile.TemporaryDirectory(dir=elsewhere) as folder:
+        place([file], Path(folder))
+        assert (Path(folder) / file.name).read_bytes() == file.read_bytes()
