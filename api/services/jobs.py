@@ -134,7 +134,7 @@ def usable_photos(session: Session, capture_id: str, options: RunOptions) -> lis
         raise InputError(
             "input.too_few_photos",
             "Too few photos",
-            f"the capture has {len(usable)} usable photos; at least {options.ingest.min_photos} are needed",
+            f"the capture has usable photos: {len(usable)}; at least {options.ingest.min_photos} are needed",
             "Take 20 to 200 photos that overlap by two thirds, walking around the scene.",
             {"photos": len(usable)},
         )

@@ -63,7 +63,7 @@ def require_enough(records: list[PhotoRecord], options: IngestOptions) -> None:
         "input.too_few_photos",
         "Too few usable photos",
         f"{detail}: {reasons}{more}" if refused else detail,
-        "Take 20 to 60 sharp photos of one scene from different places, each sharing most of its view with the next.",
+        "Take 20 to 200 sharp photos of one scene from different places, each sharing most of its view with the next.",
         {"given": len(records), "usable": usable, "refused": {record.source_name: record.reason for record in refused[:100]}},
     )
 

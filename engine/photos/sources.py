@@ -31,7 +31,7 @@ def list_sources(folder: Path) -> list[Source]:
     """
     if not folder.is_dir():
         raise InputError(
-            "input.no_photos", "No photos", "the folder of photos does not exist", "Give a folder with 20 to 60 photos of one scene."
+            "input.no_photos", "No photos", "the folder of photos does not exist", "Give a folder with 20 to 200 photos of one scene."
         )
     found = [path for path in folder.iterdir() if _is_shown(path)]
     nested = [path for each in found if each.is_dir() and not each.is_symlink() for path in each.iterdir() if _is_shown(path)]

@@ -23,7 +23,7 @@ _LEAST_SPREAD = 0.15
 _NAMED_AT_MOST = 12
 
 _ADVICE = (
-    "Take 20 to 60 photos while walking around the scene, each sharing at least 60 % of its view with the next; "
+    "Take 20 to 200 photos while walking around the scene, each sharing at least 60 % of its view with the next; "
     "avoid blur, plain walls, mirrors and things that move."
 )
 
