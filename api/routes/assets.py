@@ -33,10 +33,13 @@ def download_asset(request: Request, app: App, job: JobId, name: str) -> Respons
     with app.db.reading() as session:  # closed before the bytes flow
         row = assets.get(session, job, name)
     storage, key = app.storage, row.storage_key
-    return respond(
-        request,
-        Download(row.size_bytes, row.media_type, lambda start, stop: storage.read(key, start, stop), f'"{row.sha256}"', row.name),
-    )
+    file = Download(row.size_bytes, row.media_type, lambda start, stop: storage.read(key, start, stop), f'"{row.sha256}"', row.name)
+    try:
+        return respond(request, file)
+    except FileNotFoundError:
+        with app.db.reading() as session:
+            assets.get(session, job, name)  # 410 when the job was deleted just now
+        raise
 
 
 @router.head("/{job_id}/assets/{name}", dependencies=[needs("jobs:read")], include_in_schema=False)

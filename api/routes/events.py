@@ -138,8 +138,11 @@ def job_logs(request: Request, app: App, job: JobId) -> Response:
     """Return what the stages wrote while they worked, as text; byte ranges fetch only what is new."""
     check_exists(app, job)
     path = app.settings.logs / f"{job}.log"
-    if path.exists():
+    try:
         size = path.stat().st_size
+    except FileNotFoundError:
+        pass  # it was made on another machine, or is put away
+    else:
         return respond(request, Download(size, "text/plain; charset=utf-8", lambda start, stop: read_file(path, start, stop)))
     key = f"jobs/{job}/log.txt"
     try:

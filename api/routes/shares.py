@@ -11,9 +11,11 @@ from api import schemas, views
 from api.deps import UUID, App, JobId, Reading, Who, Writing, needs
 from api.downloads import Download, respond
 from api.errors import Gone, NotFound
+from api.models import Asset
 from api.problems import RESPONSES
 from api.routes import viewer
 from api.services import shares
+from api.storage import Storage
 
 router = APIRouter(prefix="/v1/jobs", tags=["shares"], responses=RESPONSES)
 opened = APIRouter(prefix="/s", include_in_schema=False)
@@ -75,15 +77,24 @@ def shared_asset(request: Request, app: App, token: str, name: str) -> Response:
     """Return a file that the viewer of a shared splat needs, and no other."""
     with app.db.reading() as session:  # closed before the bytes flow
         row = shares.asset(session, token, name)
-    storage, key = app.storage, row.storage_key
-    if name == "cameras.json":
-        content = b"".join(storage.read(key, 0, row.size_bytes))
-        answer = Response(json.dumps(without_names(json.loads(content))), media_type="application/json")
-    else:
-        file = Download(row.size_bytes, row.media_type, lambda start, stop: storage.read(key, start, stop), f'"{row.sha256}"', row.name)
-        answer = respond(request, file)
+    try:
+        answer = shared_file(request, app.storage, row)
+    except FileNotFoundError:
+        with app.db.reading() as session:
+            shares.asset(session, token, name)  # 410 when the job was deleted just now
+        raise
     answer.headers.update(PRIVATE)
     return answer
+
+
+def shared_file(request: Request, storage: Storage, row: Asset) -> Response:
+    """Return a file as its bytes are; of the cameras only what the viewer needs."""
+    key = row.storage_key
+    if row.name == "cameras.json":
+        content = b"".join(storage.read(key, 0, row.size_bytes))
+        return Response(json.dumps(without_names(json.loads(content))), media_type="application/json")
+    file = Download(row.size_bytes, row.media_type, lambda start, stop: storage.read(key, start, stop), f'"{row.sha256}"', row.name)
+    return respond(request, file)
 
 
 def without_names(cameras: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import pytest
 from api.services import assets
 from api.services.assets import Stored
 from api.services.leases import Finished, Holder, claim, finish_stage
-from api.storage import open_storage
+from api.storage import Storage, open_storage
 from engine.options import STAGES
 from tests.api.conftest import is_problem
 from tests.photos import upload
@@ -98,3 +98,15 @@ def test_an_unknown_file_of_a_finished_job_is_404_and_names_those_there_are(clie
     is_problem(client.get(url + "%00"), 404, "not_found.asset")
     listed = client.get(url.rpartition("/")[0]).json()["items"]
     assert [(each["name"], each["size_bytes"], each["url"]) for each in listed] == [(NAME, len(DATA), url)]
+
+
+def test_a_job_deleted_between_the_question_and_its_bytes_is_gone_and_no_error_of_ours(client, url, monkeypatch):
+    job, read = url.split("/")[3], Storage.read
+
+    def deleted_first(self, key, *span):
+        client.delete(f"/v1/jobs/{job}")
+        self.delete_prefix(f"jobs/{job}")  # as the dispatcher's sweep does
+        return read(self, key, *span)
+
+    monkeypatch.setattr(Storage, "read", deleted_first)
+    is_problem(client.get(url), 410, "gone.job")

@@ -12,7 +12,7 @@ from api.models import Share
 from api.routes import viewer
 from api.services import assets, jobs, shares
 from api.services.assets import Stored
-from api.storage import open_storage
+from api.storage import Storage, open_storage
 from tests.api.conftest import is_problem
 from tests.photos import upload
 from tests.services import installed
@@ -107,6 +107,20 @@ def test_a_revoked_an_expired_and_a_deleted_splats_link_are_gone(client, finishe
     assert client.delete(f"/v1/jobs/{finished}").status_code == 204
     assert "deleted" in is_problem(client.get(f"/s/{deleted['token']}"), 410, "gone.share")["detail"]
     is_problem(client.get(f"/v1/jobs/{finished}/shares"), 410, "gone.job")
+
+
+@pytest.mark.parametrize("name", ["scene.sog", "cameras.json"])
+def test_a_job_deleted_between_the_question_and_its_bytes_is_gone_and_no_error_of_ours(client, finished, monkeypatch, name):
+    token = share(client, finished)["token"]
+    read = Storage.read
+
+    def deleted_first(self, key, *span):
+        client.delete(f"/v1/jobs/{finished}")
+        self.delete_prefix(f"jobs/{finished}")  # as the dispatcher's sweep does
+        return read(self, key, *span)
+
+    monkeypatch.setattr(Storage, "read", deleted_first)
+    is_problem(client.get(f"/s/{token}/assets/{name}"), 410, "gone.share")
 
 
 def test_only_a_finished_job_is_shared_and_only_for_a_year(client, capture, finished):
