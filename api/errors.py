@@ -77,7 +77,7 @@ class Gone(RequestError):
     @classmethod
     def named(cls, kind: str, name: str) -> "Gone":
         """Return the error of a thing that was deleted."""
-        return cls(f"gone.{kind}", f"Deleted {kind}", f"the {kind} {name!r} was deleted")
+        return cls(f"gone.{kind}", f"Deleted {kind}", f"the {kind} {name!r} was deleted", "It cannot be brought back; make a new one.")
 
 
 class PreconditionFailed(RequestError):
@@ -105,7 +105,8 @@ class RangeNotSatisfiable(RequestError):
 
     def __init__(self, size_bytes: int) -> None:
         data: dict[str, Any] = {"size_bytes": size_bytes}
-        super().__init__("request.range", "Range not satisfiable", f"the file has {size_bytes} bytes", data=data)
+        detail = f"the file has {size_bytes} bytes"
+        super().__init__("request.range", "Range not satisfiable", detail, "Ask for bytes that it has, or for all of it.", data)
 
 
 class Locked(RequestError):

@@ -18,6 +18,7 @@ from api.settings import Settings, is_loopback
 from engine.errors import SplatError
 
 BEHIND_A_PROXY = "Use http://127.0.0.1; behind a proxy set SPLATWORKS_REQUIRE_KEY=1, or SPLATWORKS_ALLOW_REMOTE=1 if it checks who asks."
+FROM_ELSEWHERE = "Use this service's own page; a program sends no Origin. A proxy must pass the Host header on."
 # What an answer may do that is shown in a browser and is no page of ours: nothing.
 CONTENT_SECURITY_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
 HEADERS = {
@@ -85,7 +86,7 @@ class Surround:
         origin = request.headers.get("origin")
         if origin is not None and request.method not in SAFE_METHODS and origin.partition("://")[2] != host:
             detail = f"a page of {origin[:100]!r} may not change things here"
-            raise Forbidden("request.foreign_origin", "Foreign web page", detail)
+            raise Forbidden("request.foreign_origin", "Foreign web page", detail, FROM_ELSEWHERE)
 
 
 def add_headers(scope: Scope, headers: MutableHeaders) -> None:

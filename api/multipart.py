@@ -22,6 +22,7 @@ from api.settings import Settings
 MAX_FIELD_BYTES = 256 << 10
 MAX_FIELDS = 100
 BLOCK_BYTES = 1 << 20
+AS_A_FORM = "Send the photos as `curl -F files=@IMG_1.jpg` does."
 WATCH_EVERY_BYTES = 16 << 20  # how much is written between two looks at the free disk
 
 
@@ -101,7 +102,8 @@ class FormWriter:
         if self._file_name is None:
             self._n_fields += 1
             if self._n_fields > MAX_FIELDS:
-                raise TooLarge("input.too_many_fields", "Too many fields", f"the form has more than {MAX_FIELDS} fields that are no files")
+                detail = f"the form has more than {MAX_FIELDS} fields that are no files"
+                raise TooLarge("input.too_many_fields", "Too many fields", detail, "Send photos with a file name, and each field once.")
             return
         # Parts that come to nothing count too: no end of them would be work without end.
         intake.check_count(self.settings, self._n_parts - self._n_fields)
@@ -114,9 +116,8 @@ class FormWriter:
         if self._out is None:
             self._text += data[start:end]
             if self._size > MAX_FIELD_BYTES:
-                raise TooLarge(
-                    "input.field_too_large", "Field too large", f"the field {self._name[:100]!r} is larger than {MAX_FIELD_BYTES} bytes"
-                )
+                detail = f"the field {self._name[:100]!r} is larger than {MAX_FIELD_BYTES} bytes"
+                raise TooLarge("input.field_too_large", "Field too large", detail, "Send photos with a file name: `-F files=@IMG_1.jpg`.")
         elif self._size <= self.settings.max_file_bytes:
             self._hash.update(data[start:end])
             self._out.write(data[start:end])
@@ -165,9 +166,7 @@ async def received_form(request: Request, settings: Settings, reserved_bytes: in
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data":
-        raise UnsupportedBody(
-            "request.unsupported_body", "Unsupported body", "this address takes multipart/form-data", "curl -F files=@IMG_1.jpg does so."
-        )
+        raise UnsupportedBody("request.unsupported_body", "Unsupported body", "this address takes multipart/form-data", AS_A_FORM)
     boundary = options.get(b"boundary", b"")
     settings.incoming.mkdir(parents=True, exist_ok=True)
     intake.check_request(settings, announced_bytes(request))
@@ -175,7 +174,7 @@ async def received_form(request: Request, settings: Settings, reserved_bytes: in
     try:
         writer = FormWriter(settings, boundary)
     except FormParserError as error:
-        raise Malformed("request.malformed_form", "Malformed form", f"the boundary cannot be used: {error}") from error
+        raise Malformed("request.malformed_form", "Malformed form", f"the boundary cannot be used: {error}", AS_A_FORM) from error
     try:
         await receive(request, settings, writer)
         yield writer.form
@@ -202,6 +201,6 @@ async def receive(request: Request, settings: Settings, writer: FormWriter) -> N
                 await run_in_threadpool(writer.write, block)
         await run_in_threadpool(writer.write, bytes(waiting))
     except FormParserError as error:
-        raise Malformed("request.malformed_form", "Malformed form", f"the body is no multipart/form-data: {error}") from error
+        raise Malformed("request.malformed_form", "Malformed form", f"the body is no multipart/form-data: {error}", AS_A_FORM) from error
     if not writer.ended:
         raise Malformed("request.malformed_form", "Malformed form", "the body ends before its last boundary", "Send it again.")

@@ -21,6 +21,13 @@ from engine.errors import Cancelled, CapacityError, CaptureError, InputError, In
 
 RETRY_AFTER_S = "5"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+# What to do where the router, and no route of ours, refuses.
+HINTS = {
+    400: "See /v1/openapi.json for what this address takes.",
+    404: "See /v1/openapi.json for the addresses that there are.",
+    405: "The header Allow names the methods that this address takes.",
+    413: "Only photos may be so large, in a form or by /v1/uploads.",
+}
 log = logging.getLogger(__name__)
 
 # What the documentation of every route says about its errors.
@@ -94,7 +101,8 @@ def on_http_exception(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = allowed(request)
-    return problem(request, error.status_code, RequestError(code, phrase, detail), headers)
+    hint = HINTS.get(error.status_code, "See /v1/openapi.json.")
+    return problem(request, error.status_code, RequestError(code, phrase, detail, hint), headers)
 
 
 def allowed(request: Request) -> str:
@@ -148,7 +156,9 @@ def on_os_error(request: Request, error: Exception) -> Response:
 
 def on_disconnect(request: Request, _error: Exception) -> Response:
     """Answer a client that has gone; nobody reads it, but the log is clean."""
-    return problem(request, 400, RequestError("request.disconnected", "Client gone", "the connection ended within the request"))
+    return problem(
+        request, 400, RequestError("request.disconnected", "Client gone", "the connection ended within the request", "Send it again.")
+    )
 
 
 def on_unexpected(request: Request, _error: Exception) -> Response:

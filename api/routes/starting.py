@@ -79,7 +79,9 @@ def body_json(body: bytes) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise Malformed("request.malformed_json", "Malformed JSON", f"the body is no JSON: {str(error)[:200]}") from error
+        raise Malformed(
+            "request.malformed_json", "Malformed JSON", f"the body is no JSON: {str(error)[:200]}", "Send a JSON object."
+        ) from error
 
 
 def field_json(form: Form, field: str) -> Any:

@@ -31,6 +31,7 @@ def checked_name(name: str) -> str:
             "input.invalid_name",
             "Invalid name",
             f"the name must have at most {MAX_NAME_CHARS} characters and no control characters",
+            "Choose another name.",
         )
     return name
 

@@ -27,6 +27,7 @@ from api.storage import Storage
 from engine.errors import CapacityError, InternalError, from_dict
 from engine.options import STAGES, RunOptions
 
+NO_ENGINE = "Is SPLATWORKS_ENGINE_COMMAND right?"
 LENDERS = 3  # photos that lend their colours to a trial
 NICE = 10
 CPU_SHARE = 8  # processors that a trial may use for its whole time
@@ -170,7 +171,7 @@ def asked_of_engine(settings: Settings, root: Path) -> dict[str, Any]:
             start_new_session=True,
         )
     except OSError as error:
-        raise CapacityError("capacity.cannot_start", "Engine missing", f"the engine does not start: {error}") from error
+        raise CapacityError("capacity.cannot_start", "Engine missing", f"the engine does not start: {error}", NO_ENGINE) from error
     try:
         hold_back(child.pid, settings.estimate_s)
         said, _ = child.communicate(timeout=settings.estimate_s)
@@ -216,7 +217,12 @@ def understood(said: bytes, code: int) -> dict[str, Any]:
                 "trying it out was killed, as the kernel does when memory runs out",
                 "Take a smaller preset.",
             )
-        raise InternalError("internal.estimate_failed", "No estimate", f"the engine ended with {code} and gave no figures")
+        raise InternalError(
+            "internal.estimate_failed",
+            "No estimate",
+            f"the engine ended with {code} and gave no figures",
+            "Run `splatworks estimate FOLDER` on that machine; it says more.",
+        )
     if "error" in figures:
         error = from_dict(figures["error"])
         if isinstance(error, CapacityError):  # it was asked what this machine can do, and this it cannot

@@ -75,13 +75,14 @@ class NewKey:
 
     def __post_init__(self) -> None:
         if not self.name.strip() or len(self.name) > NAME_LENGTH or not self.name.isprintable():
-            raise InputError("input.invalid_name", "Invalid name", "a key's name has 1 to 200 printable characters")
+            raise InputError("input.invalid_name", "Invalid name", "a key's name has 1 to 200 printable characters", "Choose another name.")
         unknown = sorted(set(self.scopes) - set(SCOPES))
         if unknown or not self.scopes:
             wrong = f"there is no scope {unknown[0][:100]!r}" if unknown else "a key needs at least one scope"
             raise InputError("input.unknown_scope", "Unknown scope", wrong, f"Known: {', '.join(SCOPES)}.")
         if self.lasts_s is not None and not 0 < self.lasts_s <= 100 * 366 * 86_400:
-            raise InputError("input.invalid_expiry", "Invalid expiry", "a key expires in the future, within 100 years")
+            detail = "a key expires in the future, within 100 years"
+            raise InputError("input.invalid_expiry", "Invalid expiry", detail, "Leave it out for a key that does not expire.")
 
 
 def create(session: Session, wanted: NewKey) -> tuple[ApiKey, str]:
@@ -224,5 +225,6 @@ def as_quotas(values: dict[str, Any]) -> Quotas:
     """Return quotas from JSON; raises ``InputError`` for one that is unknown or no whole number."""
     unknown = sorted(set(values) - {each.name for each in fields(Quotas)})
     if unknown:
-        raise InputError("input.invalid_quota", "Invalid quota", f"there is no quota {unknown[0][:100]!r}")
+        known = ", ".join(each.name for each in fields(Quotas))
+        raise InputError("input.invalid_quota", "Invalid quota", f"there is no quota {unknown[0][:100]!r}", f"Known: {known}.")
     return Quotas(**values)

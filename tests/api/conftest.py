@@ -70,4 +70,5 @@ def is_problem(answer: httpx.Response, status: int, code: str) -> dict:
     assert body["status"] == status
     assert body["code"] == code
     assert body["detail"]
+    assert body["hint"], "what to do about it"
     return body

@@ -21,8 +21,17 @@ from tests.services import until
 )
 def test_a_wrong_method_is_told_all_right_ones(client, method, address, allowed):
     answer = client.request(method, address)
-    assert answer.status_code == 405
+    is_problem(answer, 405, "http.method_not_allowed")
     assert answer.headers["allow"] == allowed
+
+
+@pytest.mark.parametrize(
+    ("address", "content", "status"),
+    [("/nowhere", b"", 404), ("/v1/captures", b"[" * 100_000, 400), ("/v1/captures", b" " * (2 << 20), 413), ("/v1/jobs", b"{", 400)],
+)
+def test_what_no_route_of_ours_refuses_says_what_to_do_too(client, address, content, status):
+    answer = client.post(address, content=content, headers={"Content-Type": "application/json"})
+    is_problem(answer, status, answer.json()["code"])
 
 
 @pytest.fixture

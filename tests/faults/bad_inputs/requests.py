@@ -105,7 +105,9 @@ def forms() -> list[RequestCase]:
         ),
         RequestCase("job from a form without photos", start_form(part("preset", b"draft")), 422, "input.no_files"),
         RequestCase("job from a form with an unknown field", start_form(photo, part("bananas", b"1")), 422, "input.unknown_field"),
-        RequestCase("job from a form with options that are no json", start_form(photo, part("options", b"{steps")), 422, "input.malformed_field"),
+        RequestCase(
+            "job from a form with options that are no json", start_form(photo, part("options", b"{steps")), 422, "input.malformed_field"
+        ),
         RequestCase("job from a form with options that are a list", start_form(photo, part("options", b"[1]")), 422, OPTION),
         RequestCase("job from a form with options of nan", start_form(photo, part("options", b'{"seed": NaN}')), 422, OPTION),
         RequestCase("job from a form with an unknown preset", start_form(photo, part("preset", b"ultra")), 422, "input.unknown_preset"),
@@ -220,6 +222,8 @@ def options() -> list[RequestCase]:
         "with steps 0": ({"train": {"steps": 0}}, OPTION),
         "with steps -1": ({"train": {"steps": -1}}, OPTION),
         "with steps 10^30": ({"train": {"steps": 10**30}}, OPTION),
+        "with steps 10^400, too large for a float": ({"train": {"steps": 10**400}}, OPTION),
+        "with a time limit of 10^400": ({"poses": {"time_limit_s": 10**400}}, OPTION),
         "with steps 1.5": ({"train": {"steps": 1.5}}, OPTION),
         "with steps as text": ({"train": {"steps": "500"}}, OPTION),
         "with steps true": ({"train": {"steps": True}}, OPTION),
