@@ -226,8 +226,9 @@ void Context::check_counters(const float *params, int64_t n) {
   }
 }
 
-// Without waiting there is room for an eighth more instances than the last frame had, and when it has to grow, for a quarter more: so it soon stays
-// what it is, and the pass can be one graph. A frame that has still more changes nothing. Where pictures or gaussians have become others in number, the count is waited for: it would be a guess.
+// Without waiting there is room for an eighth more instances than the last frame of this size had, and when it has to grow, for a quarter more: so it
+// soon stays what it is, and the pass can be one graph. A frame that has still more changes nothing. The first picture of a size, and the first after
+// gaussians have become others in number, is counted and waited for: room for it would be a guess.
 void Context::forward(SplatForwardArgs &args) {
   use_card();
   check_place("params", args.params);
@@ -235,11 +236,15 @@ void Context::forward(SplatForwardArgs &args) {
     settle();
     check_counters(args.params, args.n);
   }
-  has_frame_ = false;
   Frame &f = frame_;
-  const bool is_like_the_last = args.n == f.n && args.camera.width == f.width && args.camera.height == f.height;
-  most_instances_ = is_like_the_last ? std::max<uint64_t>(most_instances_, seen_->n_instances) : 0;
-  const bool must_wait = waits_ || !is_like_the_last || most_instances_ == 0;
+  if (args.n != f.n)
+    rooms_.clear();
+  else if (has_frame_)
+    rooms_[{f.width, f.height}].needed = seen_->n_instances;
+  has_frame_ = false;
+  Room &room = rooms_[{args.camera.width, args.camera.height}];
+  const bool must_wait = waits_ || room.needed == 0;
+  const Counters before = *seen_;  // the card may write others while this pass is queued
   set_camera(args);
   f.params = checked_params_ = args.params;
   f.image = args.image, f.transmittance = args.transmittance;
@@ -253,17 +258,18 @@ void Context::forward(SplatForwardArgs &args) {
     read_counters();
     settle();
     check_counters(args.params, args.n);
-    room_ = seen_->n_instances;
-  } else {
-    if (seen_->n_instances + seen_->n_instances / 8 > room_) room_ = seen_->n_instances + seen_->n_instances / 4;
+    room.listed = seen_->n_instances;
+  } else if (room.needed + room.needed / 8 > room.listed) {
+    room.listed = room.needed + room.needed / 4;
   }
-  reserve_instances(static_cast<int64_t>(std::clamp<uint64_t>(room_, 1, MOST_INSTANCES)));
+  reserve_instances(static_cast<int64_t>(std::clamp<uint64_t>(room.listed, 1, MOST_INSTANCES)));
   stages_.run(SPLAT_STAGE_BIN, queue_.stream, [&] { sort_by_tile(); });
   stages_.run(SPLAT_STAGE_FORWARD, queue_.stream, [&] { blend(f, queue_); });
   if (!must_wait) read_counters();
   finish("the forward pass");
-  args.n_visible = static_cast<int64_t>(seen_->n_visible);
-  args.n_instances = static_cast<int64_t>(seen_->n_instances);
+  const Counters &told = must_wait ? *seen_ : before;
+  args.n_visible = static_cast<int64_t>(told.n_visible);
+  args.n_instances = static_cast<int64_t>(told.n_instances);
   has_frame_ = true;
   is_stepped_ = false;
 }

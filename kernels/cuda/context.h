@@ -1,5 +1,8 @@
 // One context: a card, a stream, workspaces, and the frame that a forward pass leaves for the backward ones.
 #pragma once
+#include <map>
+#include <utility>
+
 #include "kernels.h"
 #include "memory.h"
 #include "stages.h"
@@ -57,8 +60,10 @@ class Context {
   cudaEvent_t arrived_ = nullptr, loss_arrived_ = nullptr, queued_ = nullptr;
   bool has_loss_ = false, has_queued_ = false;
   const float *checked_params_ = nullptr;
-  uint64_t most_instances_ = 0;  // of the frames of this size, with this many gaussians
-  unsigned long long room_ = 0;  // for instances, in the last frame
+  struct Room {               // for instances, in pictures of one size with this many gaussians
+    uint64_t needed = 0, listed = 0;  // by the last such frame; as large as its lists were
+  };
+  std::map<std::pair<int, int>, Room> rooms_;
   struct Sizes {              // of the sorts' temporary memory, in bytes, for what it was asked
     int64_t n = -1, listed = -1;
     int n_tiles = -1;

@@ -97,6 +97,19 @@ def test_graphs_follow_pictures_that_change_their_size(monkeypatch: pytest.Monke
     assert torch.equal(waiting[1], replayed[1])
 
 
+def test_pictures_of_two_sizes_in_turns_are_not_waited_for() -> None:
+    """What is told without waiting is of the frame before; a frame that had to be counted first tells its own."""
+    device, subject = card(waits=False), scene("random")
+    rows, told = subject.rows.to(device.tensors), []
+    for side in (64, 16, 64, 16, 64):
+        image = torch.empty((3, side, side), device=device.tensors)
+        camera = replace(subject.camera, width=side, height=side)
+        told.append(device.forward(rows, camera, 0, (0.0, 0.0, 0.0), image).n_instances)
+    large, small = told[:2]
+    assert large > small > 0
+    assert told[2:] == [small, large, small]
+
+
 def test_a_runtime_that_refuses_graphs_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPLAT_SHIM_GRAPHS", "0")  # the shim's; a card has nothing to refuse for
     monkeypatch.delenv("SPLATWORKS_GRAPHS", raising=False)
