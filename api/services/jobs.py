@@ -131,10 +131,11 @@ def usable_photos(session: Session, capture_id: str, options: RunOptions) -> lis
     """Return the photos that a job would run over; ``InputError`` when they are too few."""
     usable = photos.accepted(session, capture_id)
     if len(usable) < options.ingest.min_photos:
+        photos_word = "photo" if len(usable) == 1 else "photos"
         raise InputError(
             "input.too_few_photos",
             "Too few photos",
-            f"the capture has usable photos: {len(usable)}; at least {options.ingest.min_photos} are needed",
+            f"the capture has {len(usable)} usable {photos_word}; at least {options.ingest.min_photos} are needed",
             "Take 20 to 200 photos that overlap by two thirds, walking around the scene.",
             {"photos": len(usable)},
         )

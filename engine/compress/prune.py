@@ -49,7 +49,8 @@ class Tally:
     @classmethod
     def of(cls, contribution: Contribution, n_views: int, device: Device) -> "Tally":
         """Return the tally after ``n_views`` views; the arrays stay as they are."""
-        return cls(torch.tensor(contribution.sums).to(device.tensors), torch.tensor(contribution.peaks).to(device.tensors), n_views)
+        sums, peaks = (torch.tensor(each, device=device.tensors) for each in (contribution.sums, contribution.peaks))
+        return cls(sums, peaks, n_views)
 
     @classmethod
     def begun(cls, n: int, device: Device) -> "Tally":

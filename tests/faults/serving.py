@@ -140,11 +140,11 @@ class Serving:
                 killed.add(process.pid)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)
-            if self.process is not None:
-                self.process.poll()
             return not found
 
         wait_for("the death of every process", none_left, DEAD_WITHIN_S, 0.01)
+        if self.process is not None:
+            self.process.wait(DEAD_WITHIN_S)  # a zombie in /proc may have threads that still end
         self.process = None
         return len(killed)
 
