@@ -83,10 +83,11 @@ def _begin_in_turn(turns: Turns, connection: Connection) -> None:
         begin(connection)
         return
     began = time.monotonic()
-    if not turns.take(BUSY_TIMEOUT_MS / 1000):
+    info = connection.connection.info
+    # Given back with the connection, which ends every transaction, committed or broken; until then a second one has the turn still.
+    if not info.get(HELD, False) and not turns.take(BUSY_TIMEOUT_MS / 1000):
         raise OperationalError("BEGIN IMMEDIATE", None, sqlite3.OperationalError("database is locked"))
-    # Given back with the connection, which ends every transaction, committed or broken.
-    connection.connection.info[HELD] = True
+    info[HELD] = True
     left_ms = BUSY_TIMEOUT_MS - round(1000 * (time.monotonic() - began))
     _set_busy_timeout(connection, max(1, left_ms))
     try:

@@ -130,3 +130,12 @@ def test_readers_do_not_wait_for_writers(opened):
         session.execute(text("SELECT 1"))
         with db.reading() as other:
             assert other.execute(text("SELECT 1")).scalar_one() == 1
+
+
+def test_a_connection_that_writes_twice_does_not_wait_for_itself(opened):
+    engine, began = opened().engine, time.monotonic()
+    with engine.connect() as connection:
+        for _ in range(2):
+            with connection.begin():
+                connection.execute(text("CREATE TABLE IF NOT EXISTS twice (n INTEGER)"))
+    assert time.monotonic() - began < writers.BUSY_TIMEOUT_MS / 1000
