@@ -1,15 +1,19 @@
 """One real service for all end-to-end tests, and one small capture. Nothing is replaced: real queue, database, engine, kernels."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image
 
 from bench.demo import Demo, serving
 from tests.data.cameras import Walk
 from tests.data.make_data import Truth, make_capture
+from tests.e2e.chromium import Browser
 
 PLAN = Walk(n_photos=12, width=480, height=360, turn_every=9, step_deg=7.0)
 SMALL = {"train": {"steps": 300, "max_gaussians": 20_000, "max_side": 320}}
@@ -67,6 +71,23 @@ def capture(tmp_path_factory) -> tuple[Path, Truth]:
     for old, new in names.items():
         (folder / old).rename(folder / new)
     return folder, Truth({names[name]: view for name, view in taken.items()})
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> list[Path]:
+    """Four photos of noise, for tests of the page: what stands in for the engine there does not look at them."""
+    folder = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(9)
+    for n in range(4):
+        Image.fromarray(random.integers(0, 255, (480, 640, 3), np.uint8)).save(folder / f"{n}.jpg", quality=90)
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium with a window of 900 x 700."""
+    with Browser(900, 700) as browser:
+        yield browser
 
 
 def files_of(folder: Path) -> list[tuple[str, bytes]]:

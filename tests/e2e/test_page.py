@@ -5,12 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
-from PIL import Image
 
 from tests.cli.conftest import Serve, run
-from tests.e2e.chromium import BINARY, Browser, Page
+from tests.e2e.chromium import BINARY, Page
 from tests.e2e.test_viewer import check_quiet, shoot
 from tests.services import until
 
@@ -24,21 +22,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     service = Serve(tmp_path_factory.mktemp("paged") / "data").start()
     yield service
     service.stop()
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("photos")
-    random = np.random.default_rng(9)
-    for n in range(4):
-        Image.fromarray(random.integers(0, 255, (480, 640, 3), np.uint8)).save(folder / f"{n}.jpg", quality=90)
-    return sorted(folder.iterdir())
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with Browser(900, 700) as browser:
-        yield browser
 
 
 def begin(page: Page, service: Serve, photos: list[Path]) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -24,21 +23,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     service = Serve(tmp_path_factory.mktemp("lasting") / "data").start()
     yield service
     service.stop()
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("photos")
-    random = np.random.default_rng(11)
-    for n in range(4):
-        Image.fromarray(random.integers(0, 255, (480, 640, 3), np.uint8)).save(folder / f"{n}.jpg", quality=90)
-    return sorted(folder.iterdir())
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with Browser(900, 700) as browser:
-        yield browser
 
 
 def start(service: Serve, photos: list[Path], options: str = "{}") -> str:
