@@ -17,6 +17,7 @@ from obstore.store import LocalStore, from_url
 
 from api.errors import StorageAway
 from api.settings import Settings
+from engine.workspace import flush
 
 CHUNK_BYTES = 1 << 20
 BLOCK_BYTES = 4 << 20
@@ -182,12 +183,3 @@ def put_local(target: Path, source: Path, *, move: bool) -> None:
     flush(aside)
     aside.replace(target)
     flush(target.parent)
-
-
-def flush(path: Path) -> None:
-    """Wait until a file's bytes, or a folder's entries, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -13,8 +13,8 @@ from api.errors import StorageAway
 from api.models import Job, StageCache
 from api.services import cache
 from api.services.cache import Packed
-from api.storage import Storage, flush
-from engine.workspace import ARTEFACTS, Stamp, Workspace, hash_file, read_stamp
+from api.storage import Storage
+from engine.workspace import ARTEFACTS, Stamp, Workspace, flush, hash_file, read_stamp
 from worker.runtime import Runtime
 
 log = logging.getLogger(__name__)

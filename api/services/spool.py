@@ -9,7 +9,7 @@ import os
 import threading
 from pathlib import Path
 
-from api.storage import flush
+from engine.workspace import flush
 
 SUFFIX = ".upload"
 MARK = ".unproven"
