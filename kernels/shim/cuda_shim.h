@@ -22,7 +22,7 @@ inline splat::shim::Index &blockDim = splat::shim::block_size, &gridDim = splat:
 #define SPLAT_SHARED(type, name, count)         \
   alignas(16) static unsigned char name##_bytes[sizeof(type) * (count)]; \
   type *const name = reinterpret_cast<type *>(name##_bytes);             \
-  ::splat::shim::poison(name, sizeof(type) * (count))
+  ::splat::shim::poison(name, sizeof(type) * (count), #name)
 
 struct dim3 {
   unsigned x, y, z;
@@ -56,12 +56,12 @@ inline uint64_t pack(uint32_t v) { return v; }
 inline uint64_t pack(uint64_t v) { return v; }
 template <class T> T unpack(uint64_t bits) { return static_cast<T>(bits); }
 template <> inline float unpack<float>(uint64_t bits) { return to_float(bits); }
-template <class T> T shuffle(T value, int source, uint32_t mask, int line) {
-  const WarpValues &warp = meet_warp(pack(value), mask, line);
+template <class T> T shuffle(T value, int source, uint32_t mask, Place place) {
+  const WarpValues &warp = meet_warp(pack(value), mask, {place, false});
   return source >= 0 && source < 32 && (warp.present >> source & 1) ? unpack<T>(warp.value[source]) : value;
 }
-inline uint32_t ballot(bool predicate, uint32_t mask, int line) {
-  const WarpValues &warp = meet_warp(predicate, mask, line);
+inline uint32_t ballot(bool predicate, uint32_t mask, Place place) {
+  const WarpValues &warp = meet_warp(predicate, mask, {place, false});
   uint32_t bits = 0;
   for (int i = 0; i < 32; i++)
     if (warp.present >> i & 1) bits |= static_cast<uint32_t>(warp.value[i]) << i;
@@ -69,16 +69,17 @@ inline uint32_t ballot(bool predicate, uint32_t mask, int line) {
 }
 }  // namespace splat::shim
 
-#define __syncthreads() (static_cast<void>(::splat::shim::meet_block(false, __LINE__)))
-#define __syncthreads_count(p) (::splat::shim::meet_block((p), __LINE__))
-#define __syncwarp() (static_cast<void>(::splat::shim::meet_warp(0, 0xffffffffu, __LINE__)))
-#define __shfl_sync(mask, v, source) (::splat::shim::shuffle((v), (source), (mask), __LINE__))
-#define __shfl_up_sync(mask, v, delta) (::splat::shim::shuffle((v), ::splat::shim::lane() - static_cast<int>(delta), (mask), __LINE__))
-#define __shfl_down_sync(mask, v, delta) (::splat::shim::shuffle((v), ::splat::shim::lane() + static_cast<int>(delta), (mask), __LINE__))
-#define __shfl_xor_sync(mask, v, bits) (::splat::shim::shuffle((v), ::splat::shim::lane() ^ static_cast<int>(bits), (mask), __LINE__))
-#define __ballot_sync(mask, p) (::splat::shim::ballot((p), (mask), __LINE__))
-#define __all_sync(mask, p) (::splat::shim::ballot(!(p), (mask), __LINE__) == 0)
-#define __any_sync(mask, p) (::splat::shim::ballot((p), (mask), __LINE__) != 0)
+#define SPLAT_HERE (::splat::shim::Place{__FILE__, __LINE__})
+#define __syncthreads() (static_cast<void>(::splat::shim::meet_block(false, SPLAT_HERE)))
+#define __syncthreads_count(p) (::splat::shim::meet_block((p), SPLAT_HERE))
+#define __syncwarp() (static_cast<void>(::splat::shim::meet_warp(0, 0xffffffffu, {SPLAT_HERE, true})))
+#define __shfl_sync(mask, v, source) (::splat::shim::shuffle((v), (source), (mask), SPLAT_HERE))
+#define __shfl_up_sync(mask, v, delta) (::splat::shim::shuffle((v), ::splat::shim::lane() - static_cast<int>(delta), (mask), SPLAT_HERE))
+#define __shfl_down_sync(mask, v, delta) (::splat::shim::shuffle((v), ::splat::shim::lane() + static_cast<int>(delta), (mask), SPLAT_HERE))
+#define __shfl_xor_sync(mask, v, bits) (::splat::shim::shuffle((v), ::splat::shim::lane() ^ static_cast<int>(bits), (mask), SPLAT_HERE))
+#define __ballot_sync(mask, p) (::splat::shim::ballot((p), (mask), SPLAT_HERE))
+#define __all_sync(mask, p) (::splat::shim::ballot(!(p), (mask), SPLAT_HERE) == 0)
+#define __any_sync(mask, p) (::splat::shim::ballot((p), (mask), SPLAT_HERE) != 0)
 
 inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
 inline float __fmul_rn(float a, float b) { return a * b; }
@@ -90,11 +91,13 @@ inline uint32_t __float_as_uint(float v) { return static_cast<uint32_t>(splat::s
 inline float __uint_as_float(uint32_t v) { return splat::shim::to_float(v); }
 
 template <class T> T atomicAdd(T *at, T value) {
+  const splat::shim::watch::Atomic atomic;
   const T before = *at;
   *at = before + value;
   return before;
 }
 template <class T> T atomicMin(T *at, T value) {
+  const splat::shim::watch::Atomic atomic;
   const T before = *at;
   if (value < before) *at = value;
   return before;

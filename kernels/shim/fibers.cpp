@@ -59,7 +59,7 @@ struct Fiber {
 #endif
   Index index;
   Wait wait = Wait::none;
-  int line = 0;
+  Place place = {};
   bool done = false;
 };
 
@@ -67,6 +67,7 @@ struct Warp {
   WarpValues values[2];  // by generation: a fiber may reach the next operation while others still read this one's values
   uint32_t arrived = 0, alive = 0;
   unsigned generation = 0;
+  Meeting meeting = {};  // that was joined last
 };
 
 // The block that runs now. One per process: kernels run one at a time.
@@ -78,6 +79,7 @@ struct Block {
   const std::function<void()> *kernel = nullptr;
   size_t count = 0, alive = 0, at_barrier = 0;
   int votes = 0, result = 0;
+  Place place = {};  // of the barrier that was met last
   int current = -1;
   std::mt19937_64 random{1};
 #if defined(__x86_64__)
@@ -165,7 +167,7 @@ void prepare(Fiber &fiber) {
   fprintf(stderr, "shim: deadlock in block (%u, %u, %u): divergent barrier or warp mask\n", block_index.x, block_index.y, block_index.z);
   for (size_t i = 0; i < block.count; i++) {
     const Fiber &fiber = block.fibers[i];
-    if (!fiber.done) fprintf(stderr, "  thread %zu waits for its %s at line %d\n", i, fiber.wait == Wait::warp ? "warp" : "block", fiber.line);
+    if (!fiber.done) fprintf(stderr, "  thread %zu waits for its %s at %s:%d\n", i, fiber.wait == Wait::warp ? "warp" : "block", fiber.place.file, fiber.place.line);
   }
   abort();
 }
@@ -181,6 +183,7 @@ void wake(Wait wait, size_t first, size_t last) {
 
 void release_block() {
   if (block.alive == 0 || block.at_barrier < block.alive) return;
+  watch::met_block(block.place);
   block.result = block.votes;
   block.at_barrier = 0;
   block.votes = 0;
@@ -191,6 +194,7 @@ void release_warp(size_t w) {
   Warp &warp = block.warps[w];
   if (warp.arrived == 0 || (warp.arrived & warp.alive) != warp.alive) return;
   warp.values[warp.generation & 1].present = warp.arrived;
+  watch::met_warp(w, warp.meeting.orders_memory, warp.meeting.place);
   warp.arrived = 0;
   warp.generation++;
   wake(Wait::warp, 32 * w, 32 * w + 32 < block.count ? 32 * w + 32 : block.count);
@@ -204,6 +208,7 @@ void retire(size_t i) {
 }
 
 void run_block() {
+  watch::begin_block();
   block.poisoned.clear();
   block.alive = block.count;
   block.at_barrier = 0;
@@ -224,15 +229,18 @@ void run_block() {
     block.current = chosen;
     Fiber &fiber = block.fibers[static_cast<size_t>(chosen)];
     thread_index = fiber.index;
+    watch::go_on(static_cast<size_t>(chosen), fiber.stack.get(), STACK);
     resume(fiber);
+    watch::rest();
     if (fiber.done) retire(static_cast<size_t>(chosen));
   }
+  watch::end_block();
 }
 
-void wait_for(Wait wait, int line) {
+void wait_for(Wait wait, Place place) {
   Fiber &fiber = block.fibers[static_cast<size_t>(block.current)];
   fiber.wait = wait;
-  fiber.line = line;
+  fiber.place = place;
 }
 
 }  // namespace
@@ -241,7 +249,7 @@ void seed(uint64_t value) { block.random.seed(value); }
 
 int lane() { return block.current % 32; }
 
-void launch(Index grid, Index size, const std::function<void()> &kernel) {
+void launch(Index grid, Index size, const std::function<void()> &kernel, const void *name) {
   block.count = static_cast<size_t>(size.x) * size.y * size.z;
   if (block.count == 0 || block.count > 1024 || grid.x == 0 || grid.y == 0 || grid.z == 0) {
     fprintf(stderr, "shim: a launch of %u x %u x %u blocks of %zu threads is not possible on a card\n", grid.x, grid.y, grid.z, block.count);
@@ -252,6 +260,7 @@ void launch(Index grid, Index size, const std::function<void()> &kernel) {
     const unsigned at = static_cast<unsigned>(i);
     block.fibers[i].index = Index{at % size.x, at / size.x % size.y, at / size.x / size.y};
   }
+  watch::begin_launch(name);
   block.kernel = &kernel;
   block_size = size;
   grid_size = grid;
@@ -265,8 +274,9 @@ void launch(Index grid, Index size, const std::function<void()> &kernel) {
   }
 }
 
-int meet_block(bool predicate, int line) {
-  wait_for(Wait::block, line);
+int meet_block(bool predicate, Place place) {
+  wait_for(Wait::block, place);
+  block.place = place;
   block.at_barrier++;
   block.votes += predicate;
   const Index mine = thread_index;
@@ -276,18 +286,19 @@ int meet_block(bool predicate, int line) {
   return block.result;
 }
 
-const WarpValues &meet_warp(uint64_t value, uint32_t mask, int line) {
+const WarpValues &meet_warp(uint64_t value, uint32_t mask, Meeting meeting) {
   const size_t i = static_cast<size_t>(block.current);
   Warp &warp = block.warps[i / 32];
   if (mask != 0xffffffffu || warp.alive != (i / 32 * 32 + 32 <= block.count ? 0xffffffffu : (1u << (block.count % 32)) - 1)) {
-    fprintf(stderr, "shim: thread %zu joins a warp operation at line %d with mask %08x while lanes %08x are alive; all lanes must take part\n", i, line,
-            mask, warp.alive);
+    fprintf(stderr, "shim: thread %zu joins a warp operation at %s:%d with mask %08x while lanes %08x are alive; all lanes must take part\n", i,
+            meeting.place.file, meeting.place.line, mask, warp.alive);
     abort();
   }
   const unsigned generation = warp.generation;
   warp.values[generation & 1].value[i % 32] = value;
   warp.arrived |= 1u << (i % 32);
-  wait_for(Wait::warp, line);
+  warp.meeting = meeting;
+  wait_for(Wait::warp, meeting.place);
   const Index mine = thread_index;
   release_warp(i / 32);
   yield();
@@ -295,8 +306,10 @@ const WarpValues &meet_warp(uint64_t value, uint32_t mask, int line) {
   return warp.values[generation & 1];
 }
 
-void poison(void *memory, size_t bytes) {
-  if (block.poisoned.insert(memory).second) memset(memory, 0xff, bytes);
+void poison(void *memory, size_t bytes, const char *name) {
+  if (!block.poisoned.insert(memory).second) return;
+  memset(memory, 0xff, bytes);
+  watch::begin_shared(memory, bytes, name);
 }
 
 }  // namespace splat::shim

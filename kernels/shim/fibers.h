@@ -9,6 +9,8 @@
 
 #include <functional>
 
+#include "watch.h"
+
 namespace splat::shim {
 
 struct Index {
@@ -20,23 +22,27 @@ enum class Wait { none, block, warp };
 // What the fiber that runs now sees as threadIdx and so on.
 extern Index thread_index, block_index, block_size, grid_size;
 
-// Runs `kernel` for every thread of every block, blocks one after another in random order.
-void launch(Index grid, Index block, const std::function<void()> &kernel);
+// Runs `kernel` for every thread of every block, blocks one after another in random order. `name`: the address it is known by.
+void launch(Index grid, Index block, const std::function<void()> &kernel, const void *name);
 
 // Waits for all threads of the block; returns how many of them came with `predicate` true.
-int meet_block(bool predicate, int line);
+int meet_block(bool predicate, Place place);
 
 // Hands `value` to the warp and waits for its lanes; returns the 32 values, and whose of them are there, until this fiber's next call.
 struct WarpValues {
   uint64_t value[32];
   uint32_t present;
 };
-const WarpValues &meet_warp(uint64_t value, uint32_t mask, int line);
+struct Meeting {
+  Place place;
+  bool orders_memory;  // __syncwarp does, what else lanes do together does not
+};
+const WarpValues &meet_warp(uint64_t value, uint32_t mask, Meeting meeting);
 
 int lane();
 
 // Fills shared memory with NaN bytes when the first thread of a block comes by: nobody may rely on what was there.
-void poison(void *memory, size_t bytes);
+void poison(void *memory, size_t bytes, const char *name);
 
 // Seeds the order of fibers and blocks; SPLAT_SHIM_SEED does at the start.
 void seed(uint64_t value);

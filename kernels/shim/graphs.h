@@ -99,10 +99,21 @@ inline void run(const std::vector<Node> &nodes, const std::map<cudaGraphNode_t, 
   }
 }
 
+inline void fill(void *to, int value, size_t bytes) {
+  memset(to, value, bytes);
+  watch::library_wrote(to, bytes);
+}
+
+inline void copy(void *to, const void *from, size_t bytes) {
+  watch::library_read(from, bytes);
+  memmove(to, from, bytes);
+  watch::library_wrote(to, bytes);
+}
+
 template <class... P, size_t... I> Kernel kernel_of(void (*kernel)(P...), std::index_sequence<I...>) {
   return [kernel](const dim3 &grid, const dim3 &block, void **values) -> Job {
     const std::tuple<std::decay_t<P>...> copies(*static_cast<std::decay_t<P> *>(values[I])...);
-    return [=] { launch({grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, [&] { std::apply(kernel, copies); }); };
+    return [=] { launch({grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, [&] { std::apply(kernel, copies); }, reinterpret_cast<const void *>(kernel)); };
   };
 }
 
@@ -133,7 +144,7 @@ inline cudaError_t cudaGraphAddKernelNode(cudaGraphNode_t *node, cudaGraph_t gra
 }
 inline cudaError_t cudaGraphAddMemsetNode(cudaGraphNode_t *node, cudaGraph_t graph, const cudaGraphNode_t *after, size_t count, const cudaMemsetParams *p) {
   if (p->elementSize != 1 || p->height != 1 || p->width == 0) return cudaErrorNotSupported;
-  return splat::shim::add_node(graph, node, after, count, [q = *p] { memset(q.dst, static_cast<int>(q.value), q.width); }), cudaSuccess;
+  return splat::shim::add_node(graph, node, after, count, [q = *p] { splat::shim::fill(q.dst, static_cast<int>(q.value), q.width); }), cudaSuccess;
 }
 inline cudaError_t cudaGraphAddChildGraphNode(cudaGraphNode_t *node, cudaGraph_t graph, const cudaGraphNode_t *after, size_t count, cudaGraph_t part) {
   std::map<cudaGraphNode_t, size_t> places;

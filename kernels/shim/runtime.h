@@ -52,6 +52,7 @@ inline cudaError_t cudaMalloc(void **to, size_t bytes) {
   memset(base + splat::shim::HEADER, 0xff, bytes);
   memory.held += bytes;
   *to = base + splat::shim::HEADER;
+  splat::shim::watch::allocated(*to, bytes);
   return cudaSuccess;
 }
 inline cudaError_t cudaFree(void *memory) {
@@ -60,6 +61,7 @@ inline cudaError_t cudaFree(void *memory) {
   size_t bytes;
   memcpy(&bytes, base, sizeof bytes);
   splat::shim::Memory::all().held -= bytes;
+  splat::shim::watch::freed(memory);
   free(base);
   return cudaSuccess;
 }
@@ -72,14 +74,14 @@ inline cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
   return cudaSuccess;
 }
 inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
-  return splat::shim::on_stream(stream, [=] { memmove(to, from, bytes); }), cudaSuccess;
+  return splat::shim::on_stream(stream, [=] { splat::shim::copy(to, from, bytes); }), cudaSuccess;
 }
 inline cudaError_t cudaGraphAddMemcpyNode1D(cudaGraphNode_t *node, cudaGraph_t graph, const cudaGraphNode_t *after, size_t count, void *to, const void *from,
                                             size_t bytes, cudaMemcpyKind) {
-  return splat::shim::add_node(graph, node, after, count, [=] { memmove(to, from, bytes); }), cudaSuccess;
+  return splat::shim::add_node(graph, node, after, count, [=] { splat::shim::copy(to, from, bytes); }), cudaSuccess;
 }
 inline cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream) {
-  return splat::shim::on_stream(stream, [=] { memset(to, value, bytes); }), cudaSuccess;
+  return splat::shim::on_stream(stream, [=] { splat::shim::fill(to, value, bytes); }), cudaSuccess;
 }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return splat::shim::is_capturing() ? cudaErrorStreamCaptureUnsupported : cudaSuccess; }
 inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }

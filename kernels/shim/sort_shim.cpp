@@ -18,13 +18,17 @@ template <class Key> void sort_pairs(const TileSort &s) {
   const Key *keys = static_cast<const Key *>(s.keys);
   Key *keys_out = static_cast<Key *>(s.keys_out);
   const Key used = s.bits >= static_cast<int>(8 * sizeof(Key)) ? static_cast<Key>(~Key(0)) : static_cast<Key>((Key(1) << s.bits) - 1);
-  std::vector<int64_t> order(static_cast<size_t>(s.n));
+  const size_t n = static_cast<size_t>(s.n);
+  shim::watch::library_read(keys, n * sizeof(Key)), shim::watch::library_read(s.values, n * sizeof(uint32_t));
+  std::vector<int64_t> order(n);
   for (int64_t i = 0; i < s.n; i++) order[static_cast<size_t>(i)] = i;
   std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return (keys[a] & used) < (keys[b] & used); });
   for (int64_t i = 0; i < s.n; i++) keys_out[i] = keys[order[static_cast<size_t>(i)]], s.values_out[i] = s.values[order[static_cast<size_t>(i)]];
+  shim::watch::library_wrote(keys_out, n * sizeof(Key)), shim::watch::library_wrote(s.values_out, n * sizeof(uint32_t));
 }
 
 void sum_all_before(uint64_t *values, int64_t n) {
+  shim::watch::library_read(values, static_cast<size_t>(n) * sizeof(uint64_t));
   uint64_t sum = 0;
   for (int64_t i = 0; i < n; i++) {
     const uint64_t value = values[i];
