@@ -65,7 +65,7 @@ SPLAT_DEVICE Ssim ssim_of(float mx, float my, float xx, float yy, float xy) {
   return r;
 }
 
-// Sum over the block, in an order that never changes; only thread 0's result counts. Everybody takes part.
+// Sum over the block, in an order that never changes, for thread 0; zero for the others. Everybody takes part.
 SPLAT_DEVICE double block_sum(double value, double *shared) {
   const int thread = static_cast<int>(threadIdx.x);
   __syncthreads();
@@ -74,7 +74,7 @@ SPLAT_DEVICE double block_sum(double value, double *shared) {
     __syncthreads();
     if (thread < half) shared[thread] += shared[thread + half];
   }
-  return shared[0];
+  return thread == 0 ? shared[0] : 0.0;  // which thread 0 alone has written last, and no barrier follows
 }
 
 __global__ void __launch_bounds__(THREADS, 3) ssim_kernel(const LossFrame f) {
@@ -88,8 +88,7 @@ __global__ void __launch_bounds__(THREADS, 3) ssim_kernel(const LossFrame f) {
   double l1 = 0.0, ssim = 0.0, mse = 0.0;
   float error = 0.0f;
   SPLAT_ROLLED
-  for (int c = 0; c < 3; c++) {
-    __syncthreads();
+  for (int c = 0; c < 3; c++) {  // without a barrier between turns: each array's readers have met one before it is written again
     load_wide(left, top, x_wide, [&](int i, int j) { return counts(f, i, j) ? image_at(f, c, i, j) - 0.5f : -0.5f; });
     load_wide(left, top, y_wide, [&](int i, int j) { return counts(f, i, j) ? __fmaf_rn(target_at(f, c, i, j), 1.0f / 255, -0.5f) : -0.5f; });
     __syncthreads();
@@ -140,9 +139,8 @@ __global__ void __launch_bounds__(THREADS) loss_gradient_kernel(const LossFrame 
   const int left = static_cast<int>(blockIdx.x) * SIDE, top = static_cast<int>(blockIdx.y) * SIDE, c = static_cast<int>(blockIdx.z);
   const int thread = static_cast<int>(threadIdx.x), x = left + thread % SIDE, y = top + thread / SIDE;
   float means[3];
-  for (int k = 0; k < 3; k++) {
+  for (int k = 0; k < 3; k++) {  // as in ssim_kernel, no barrier between turns
     const float *from = k == 0 ? f.by_mean : k == 1 ? f.by_square : f.by_product;
-    __syncthreads();
     load_wide(left, top, wide, [&](int i, int j) { return in_image(f, i, j) ? from[(static_cast<int64_t>(c) * f.height + j) * f.width + i] : 0.0f; });
     __syncthreads();
     blur_rows(f.window, rows, [&](int i) { return wide[i]; });
