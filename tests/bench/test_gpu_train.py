@@ -5,11 +5,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from bench.gpu_made_set import MadeSet, make_set
-from bench.gpu_mcmc import McmcRun, first_parameters, strategy_of
+from bench.gpu_mcmc import McmcRun, World, first_parameters, strategy_of
 from bench.gpu_opponent import OurLoss, View, parameters_of, rasterize, unpack
 from bench.gpu_train import Curve, workspaces_in
 from engine.options import TrainOptions
@@ -81,13 +82,42 @@ def test_the_opponent_starts_as_its_preset_says(tmp_path: Path) -> None:
     kept: dict[str, Any] = {}
     gsplat = SimpleNamespace(MCMCStrategy=lambda **given: kept.update(given))
     run = McmcRun(gsplat, Device("cpu"), made / "undistorted", TrainOptions(steps=3000, max_gaussians=1000, max_side=80, sh_degree=3))
-    parameters = first_parameters(run)
+    parameters = first_parameters(run, World.of(load_split(made / "undistorted", 80, 8)[1]))
     assert {name: tuple(value.shape[1:]) for name, value in parameters.items()} == {
         "means": (3,), "scales": (3,), "quats": (4,), "opacities": (), "sh0": (1, 3), "shN": (15, 3),
     }  # fmt: skip
     assert torch.allclose(torch.sigmoid(parameters["opacities"]), torch.tensor(0.5))
     strategy_of(run)
     assert kept == {"cap_max": 1000, "refine_start_iter": 50, "refine_stop_iter": 2500, "refine_every": 10}
+
+
+def test_the_opponents_world_is_about_one_wide_and_shows_the_same_pictures(tmp_path: Path) -> None:
+    made = make_set(tmp_path / "made", MadeSet(2000, 9, 80, 48, 300), Device("cpu"))
+    split, scene = load_split(made / "undistorted", 80, 8)
+    world = World.of(scene)
+    centres = np.stack([image.centre_in_world for image in scene.images])
+    assert world.unit > 2
+    assert float(np.median(np.linalg.norm(world.points(centres), axis=1))) == pytest.approx(1.0)
+    for photo in split.test:
+        moved = world.view(photo.view)
+        pixels = [
+            (view.cam_from_world[:, :3] @ points.T + view.cam_from_world[:, 3:])
+            for view, points in ((photo.view, scene.points.xyz), (moved, world.points(scene.points.xyz)))
+        ]
+        assert np.allclose(pixels[0], pixels[1] * world.unit)
+        assert (moved.fx, moved.width) == (photo.view.fx, photo.view.width)
+
+
+def test_more_points_than_the_cap_are_thinned_evenly_and_colours_have_the_degree_asked_for(tmp_path: Path) -> None:
+    made = make_set(tmp_path / "made", MadeSet(4000, 9, 80, 48, 3000), Device("cpu"))
+    scene = load_split(made / "undistorted", 80, 8)[1]
+    run = McmcRun(None, Device("cpu"), made / "undistorted", TrainOptions(steps=3000, max_gaussians=1000, max_side=80, sh_degree=1))
+    world = World.of(scene)
+    parameters = first_parameters(run, world)
+    assert parameters["shN"].shape == (1000, 3, 3)
+    kept, everything = parameters["means"].detach(), torch.from_numpy(world.points(scene.points.xyz)).float()
+    assert {tuple(point) for point in kept.tolist()} < {tuple(point) for point in everything.tolist()}
+    assert not torch.allclose(kept, everything[:1000])
 
 
 def test_the_time_to_a_psnr_lies_between_the_points() -> None:
@@ -107,3 +137,5 @@ def test_measuring_does_not_count_as_training() -> None:
         pass
     curve.add(10, at, 5, 20.0)
     assert curve.seconds() - at < 0.1
+    curve.start(already_s=50.0)
+    assert 50.0 <= curve.seconds() < 51.0
