@@ -72,13 +72,13 @@ def constants_of(text: str, known: dict[str, int]) -> dict[str, int]:
 
 
 def value_of(expression: str, known: dict[str, int]) -> int:
-    """Return a product or sum of numbers and constants; raises ``KeyError`` for a name that is not known."""
+    """Return a sum of products and whole quotients of numbers and constants; raises ``KeyError`` for a name that is not known."""
     total = 0
     for summand in expression.split("+"):
         product = 1
-        for factor in summand.split("*"):
-            word = factor.strip()
-            product *= int(word) if word.isdecimal() else known[word]
+        for sign, word in re.findall(r"([*/]?)\s*(\w+)", summand):
+            factor = int(word) if word.isdecimal() else known[word]
+            product = product // factor if sign == "/" else product * factor
         total += product
     return total
 

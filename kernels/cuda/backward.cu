@@ -1,9 +1,8 @@
-// Backward, gaussian by gaussian, front to back: a warp takes a bucket of 32 list entries of a tile, a lane an entry, and the tile's pixels pass
-// through the lanes one after another, each carrying its transmittance T and P = (what lies behind, background included) . dloss/dcolour.
-// A lane meets every pixel of the tile, so its nine sums stay in registers and go out in one write: no atomics, the same bits every time.
+// Backward: a warp takes a bucket of a tile's list, and region by region (8x4 pixels) the entries that touch the region, a few at a time. First a lane is
+// a pixel and meets them front to back, carrying its transmittance T and P = (what lies behind, background included) . dloss/dcolour; for each it leaves two
+// numbers in shared memory. Then a lane is an entry and half the pixels, and adds them up: nine sums an entry, which the lane that owns it keeps until the last
+// region and writes once. No atomics, the same bits every time; no lane looks at a pixel of a region that its gaussian does not touch.
 // Forward left T and the colour so far at each bucket's start, so all buckets run at once.
-//
-// Regions (8x4 pixels) that no entry of the bucket touches, or that forward had finished before it, are left out of the stream.
 #include "ellipse.h"
 #include "kernels.h"
 
@@ -11,29 +10,30 @@ namespace splat::gpu {
 
 namespace {
 
-constexpr int WARPS = 4;  // a block
+constexpr int WARPS = 2;   // a block
+constexpr int STAGED = 3;  // float4 an entry: what the pixels of this tile need of its record
+constexpr int CHUNK = 16;  // entries whose shares lie in shared memory at a time: a lane for every half of each
+constexpr int ROWS = REGION_HEIGHT * CHUNK / 32;  // of pixels, that a lane adds up
+constexpr int SIDE_BY_SIDE = 4;                   // entries that a pixel takes together, so that their loads wait together
+constexpr int BATCHES = BUCKET / BATCH;
+static_assert(ROWS * 32 == REGION_HEIGHT * CHUNK && CHUNK % SIDE_BY_SIDE == 0 && ENTRIES % BUCKET == 0);
 
-// In shared memory, of a warp: pixels of the region whose turn it is and of the one before, in the order in which a lane meets them. Regions take
-// turns at places 32 to 63 and at 64 to 95, these also at 0 to 31, so that a lane always goes up from one place and never round.
-constexpr int PLACES = 96;
-struct Pixels {
-  float4 head[PLACES];   // place in the tile, dloss/dred and dloss/dgreen; the map's weight instead of these for contributions
-  float blue[PLACES];
-  float2 state[PLACES];  // T, P before the bucket's first entry
-};
-
-struct Sums {
-  float v[9];
+// In shared memory, of a warp.
+struct Bucket {
+  float4 entries[BUCKET + 1][STAGED];  // the last: one that nothing sees, to fill up with
+  float4 grads[32];          // dloss/dcolour of a region's pixels
+  float2 shares[CHUNK][33];  // by entry and pixel: alpha * dloss/dalpha, the weight; 33 apart, so that lanes that read one pixel's meet all banks
+  uint32_t list[BUCKET + SIDE_BY_SIDE];           // entries that touch the region whose turn it is, first to last
 };
 
 struct Work {  // a warp's bucket
-  int64_t bucket;
+  uint32_t bucket;
   int tile, tile_x, tile_y;
   uint32_t from, to;  // its entries
   uint32_t start;     // how many of the tile's entries come before
 };
 
-SPLAT_DEVICE Work work_of(const Frame &f, int64_t bucket, uint32_t tile_number) {
+SPLAT_DEVICE Work work_of(const Frame &f, uint32_t bucket, uint32_t tile_number) {
   Work w;
   w.bucket = bucket;
   w.tile = static_cast<int>(tile_number), w.tile_x = w.tile % f.tiles_x, w.tile_y = w.tile / f.tiles_x;
@@ -42,140 +42,193 @@ SPLAT_DEVICE Work work_of(const Frame &f, int64_t bucket, uint32_t tile_number) 
   return w;
 }
 
-// The regions that the warp's pixels come from, in order, three bits each.
-struct Stream {
-  uint32_t regions;
-  int length;      // regions
-  uint32_t turns;  // bit k + 1: this lane's entry touches the k-th of them
+// Puts the bucket's entries into shared memory; returns the regions that each of this lane's touches before blending ended there, a byte each.
+SPLAT_DEVICE uint32_t stage_bucket(const Frame &f, const Work &w, int lane, Bucket *to) {
+  uint32_t masks = 0;
+  for (int k = 0; k < BATCHES; k++) {
+    const int place = BATCH * k + lane;
+    const uint32_t at = w.from + static_cast<uint32_t>(place);
+    const uint32_t alive = __ballot_sync(ALL_LANES, lane < REGIONS && f.stops[w.tile * REGIONS + (lane & 7)] > w.start + static_cast<uint32_t>(BATCH * k));
+    if (at >= w.to || !alive) continue;  // where blending ended before, it left no masks
+    masks |= (f.masks[at] & alive) << (8 * k);
+    const Record g = f.records[f.owner[f.instances[at]]];
+    const Local local = local_of(g, w.tile_x, w.tile_y);
+    to->entries[place][0] = make_float4(local.u0, local.v0, local.l11, local.l21);
+    to->entries[place][1] = make_float4(local.l22, local.lo, g.r, g.g);
+    to->entries[place][2] = make_float4(g.b, 0.0f, 0.0f, 0.0f);
+  }
+  if (lane < STAGED) to->entries[BUCKET][lane] = make_float4(0.0f, lane == 1 ? -1e30f : 0.0f, 0.0f, 0.0f);
+  return masks;
+}
+
+// Lists what touches a region, filled up to a multiple of SIDE_BY_SIDE; returns how many do, and at which place of the list this lane's own entries are.
+SPLAT_DEVICE int list_region(uint32_t masks, int region, int lane, uint32_t *list, int *places) {
+  int n = 0;
+  for (int k = 0; k < BATCHES; k++) {
+    const bool mine = masks >> (8 * k + region) & 1;
+    const uint32_t all = __ballot_sync(ALL_LANES, mine);
+    places[k] = mine ? n + __popc(all & ~(ALL_LANES << lane)) : -1;
+    if (mine) list[places[k]] = static_cast<uint32_t>(BATCH * k + lane);
+    n += __popc(all);
+  }
+  if (lane < SIDE_BY_SIDE) list[n + lane] = BUCKET;
+  return n;
+}
+
+struct Pixel {
+  float x, y;     // its place in the tile
+  float t, p;     // before the next entry
+  float grad[3];  // by colour; the map's weight instead for contributions
 };
 
-SPLAT_DEVICE Stream stream_of(uint32_t mine, uint32_t touched) {
-  Stream stream = {0, 0, 0};
-  for (; touched; touched &= touched - 1) {
-    const int region = __ffs(static_cast<int>(touched)) - 1;
-    stream.regions |= static_cast<uint32_t>(region) << (3 * stream.length);
-    stream.length++;
-    stream.turns |= (mine >> region & 1) << stream.length;
-  }
-  return stream;
-}
-
-SPLAT_DEVICE void put(Pixels *to, int lane, bool is_even, const float4 &head, float blue, const float2 &state) {
-  for (int at = is_even ? lane + 64 : lane + 32; at >= 0; at -= is_even ? 64 : PLACES) to->head[at] = head, to->blue[at] = blue, to->state[at] = state;
-}
-
 // A lane's pixel of a region as it was when the bucket began.
-template <bool GRADIENT> SPLAT_DEVICE void load_pixel(const Frame &f, const Work &w, int region, int lane, bool is_even, Pixels *to) {
+template <bool GRADIENT> SPLAT_DEVICE Pixel pixel_of(const Frame &f, const Work &w, int region, int lane) {
   const int x = w.tile_x * TILE + place_x(region, lane), y = w.tile_y * TILE + place_y(region, lane);
-  const float px = static_cast<float>(place_x(region, lane)), py = static_cast<float>(place_y(region, lane));
   const bool in_image = x < f.width && y < f.height;
   const int thread = region * 32 + lane;
   const float4 state =
-      w.start == 0 ? make_float4(in_image ? 1.0f : 0.0f, 0.0f, 0.0f, 0.0f) : f.checkpoints[w.bucket * TILE_PIXELS + thread];
-  const int64_t plane = static_cast<int64_t>(f.width) * f.height, pixel = static_cast<int64_t>(y) * f.width + x;
+      w.start == 0 ? make_float4(in_image ? 1.0f : 0.0f, 0.0f, 0.0f, 0.0f) : f.checkpoints[static_cast<int64_t>(w.bucket) * TILE_PIXELS + thread];
+  const int64_t plane = static_cast<int64_t>(f.width) * f.height, at = static_cast<int64_t>(y) * f.width + x;
+  Pixel pixel = {static_cast<float>(place_x(region, lane)), static_cast<float>(place_y(region, lane)), state.x, 0.0f, {0.0f, 0.0f, 0.0f}};
   if (!GRADIENT) {
-    const float weight = !in_image ? 0.0f : f.weight_map ? f.weight_map[pixel] : 1.0f;
-    put(to, lane, is_even, make_float4(px, py, weight, 0.0f), 0.0f, make_float2(state.x, 0.0f));
-    return;
+    pixel.grad[0] = !in_image ? 0.0f : f.weight_map ? f.weight_map[at] : 1.0f;
+    return pixel;
   }
   const float4 last = f.finals[static_cast<int64_t>(w.tile) * TILE_PIXELS + thread];
-  float grad[3] = {0.0f, 0.0f, 0.0f}, by_t = 0.0f;
+  float by_t = 0.0f;
   if (in_image) {
-    for (int c = 0; c < 3; c++) grad[c] = f.grad_image[c * plane + pixel];
-    if (f.grad_transmittance) by_t = f.grad_transmittance[pixel];
+    for (int c = 0; c < 3; c++) pixel.grad[c] = f.grad_image[c * plane + at];
+    if (f.grad_transmittance) by_t = f.grad_transmittance[at];
   }
-  const float p = (last.x - state.y) * grad[0] + (last.y - state.z) * grad[1] + (last.z - state.w) * grad[2] + last.w * by_t;
-  put(to, lane, is_even, make_float4(px, py, grad[0], grad[1]), grad[2], make_float2(state.x, p));
+  pixel.p = (last.x - state.y) * pixel.grad[0] + (last.y - state.z) * pixel.grad[1] + (last.z - state.w) * pixel.grad[2] + last.w * by_t;
+  return pixel;
 }
 
-SPLAT_DEVICE void add_gradient(const Record &g, float alpha, float u, float v, const float *grad, float *t, float *p, Sums *sums) {
-  const float w = alpha * *t;
-  const float cg = __fmaf_rn(g.r, grad[0], __fmaf_rn(g.g, grad[1], g.b * grad[2]));
-  *p = __fmaf_rn(-w, cg, *p);
-  *t = __fmaf_rn(-alpha, *t, *t);
-  const float h = __fmaf_rn(-*p, alpha * fast_rcp(1.0f - alpha), w * cg);  // alpha * dloss/dalpha
-  const float hu = h * u, hv = h * v;
-  sums->v[0] += h;
-  sums->v[1] += hu;
-  sums->v[2] += hv;
-  sums->v[3] = __fmaf_rn(hu, u, sums->v[3]);
-  sums->v[4] = __fmaf_rn(hu, v, sums->v[4]);
-  sums->v[5] = __fmaf_rn(hv, v, sums->v[5]);
-  for (int c = 0; c < 3; c++) sums->v[6 + c] = __fmaf_rn(w, grad[c], sums->v[6 + c]);
+// What an entry gave to a pixel, and by how much its alpha would have to change; takes the pixel on to the next entry.
+template <bool GRADIENT> SPLAT_DEVICE float2 share_of(const float4 *entry, Pixel *pixel) {
+  const float4 head = entry[0], middle = entry[1];
+  const Local local = {head.x, head.y, head.z, head.w, middle.x, middle.y};
+  float u, v;
+  const float power = pair_power(local, pixel->x, pixel->y, &u, &v), alpha = is_drawn(power) ? fast_exp2(power) : 0.0f;
+  const float w = alpha * pixel->t;
+  pixel->t = __fmaf_rn(-alpha, pixel->t, pixel->t);
+  if (!GRADIENT) return make_float2(w * pixel->grad[0], w);
+  const float cg = __fmaf_rn(middle.z, pixel->grad[0], __fmaf_rn(middle.w, pixel->grad[1], entry[2].x * pixel->grad[2]));
+  pixel->p = __fmaf_rn(-w, cg, pixel->p);
+  return make_float2(__fmaf_rn(-pixel->p, alpha * fast_rcp(1.0f - alpha), w * cg), w);
 }
 
-// sums[0]: of weight times the map; sums[1]: the largest weight.
-SPLAT_DEVICE void add_contribution(float alpha, float *t, float weight, Sums *sums) {
-  const float w = alpha * *t;
-  *t = __fmaf_rn(-alpha, *t, *t);
-  sums->v[0] = __fmaf_rn(w, weight, sums->v[0]);
-  sums->v[1] = fmaxf(sums->v[1], w);
-}
+struct Sums {
+  float v[9];
+};
 
-template <bool GRADIENT> __global__ void __launch_bounds__(32 * WARPS) spread_kernel(const Frame f) {
-  SPLAT_SHARED(Pixels, pixels, WARPS);
-  const int lane = static_cast<int>(threadIdx.x & 31), warp = static_cast<int>(threadIdx.x >> 5);
-  Pixels *mine = pixels + warp;
-  const int64_t bucket = static_cast<int64_t>(blockIdx.x) * WARPS + warp;
-  const uint32_t tile_number = bucket < f.n_buckets ? f.bucket_tile[bucket] : HIDDEN;
-  if (tile_number == HIDDEN) return;  // the whole warp
-  const Work w = work_of(f, bucket, tile_number);
-  const bool has_entry = w.from + static_cast<uint32_t>(lane) < w.to;
-  const uint32_t emission = has_entry ? f.instances[w.from + static_cast<uint32_t>(lane)] : 0;
-  const uint32_t alive = __ballot_sync(ALL_LANES, lane < REGIONS && f.stops[w.tile * REGIONS + (lane & 7)] > w.start);
-  Record g = {};
-  uint32_t mask = 0;
-  if (has_entry && alive) {  // else blending ended before this bucket, and left no masks for it
-    g = f.records[f.owner[emission]];
-    mask = f.masks[w.from + static_cast<uint32_t>(lane)] & alive;
-  }
-  const Local local = local_of(g, w.tile_x, w.tile_y);
-  uint32_t touched = mask;
-  for (int d = 16; d > 0; d /= 2) touched |= __shfl_xor_sync(ALL_LANES, touched, d);
-  const Stream stream = stream_of(mask, touched);
-
+// An entry's sums over some rows of a region, from the place (x, y) of the tile on.
+SPLAT_DEVICE Sums rows_of(const float4 *entry, const float2 *shares, const float4 *grads, float x, float y) {
+  const float4 head = entry[0];
+  const float l22 = entry[1].x;
   Sums sums = {};
-  float t = 0.0f, p = 0.0f;
-  // Step j of turn k: lane l has the pixel 32 k + j - l of the stream, so the k-th region's or, before its turn comes, the one's before. The last turn
-  // empties the pipe. What a pixel needs lies in shared memory as floats, one place after another: hardly an integer is worked out for a pixel.
   SPLAT_ROLLED
-  for (int k = 0; k <= stream.length && stream.length > 0; k++) {
-    if (k < stream.length) {
-      __syncwarp();  // who read the region before the last one has done so
-      load_pixel<GRADIENT>(f, w, static_cast<int>(stream.regions >> (3 * k) & 7), lane, k % 2 == 0, mine);
-      __syncwarp();
+  for (int row = 0; row < ROWS; row++) {
+    const float down = y + static_cast<float>(row), v = __fmaf_rn(l22, down, head.y), u0 = __fmaf_rn(head.z, x, __fmaf_rn(head.w, down, head.x));
+    float sum = 0.0f, by_u = 0.0f;
+    for (int i = 0; i < REGION_WIDTH; i++) {
+      const float2 share = shares[REGION_WIDTH * row + i];
+      const float4 grad = grads[REGION_WIDTH * row + i];
+      const float u = __fmaf_rn(head.z, static_cast<float>(i), u0), hu = share.x * u;
+      sum += share.x;
+      by_u += hu;
+      sums.v[3] = __fmaf_rn(hu, u, sums.v[3]);
+      sums.v[6] = __fmaf_rn(share.y, grad.x, sums.v[6]);
+      sums.v[7] = __fmaf_rn(share.y, grad.y, sums.v[7]);
+      sums.v[8] = __fmaf_rn(share.y, grad.z, sums.v[8]);
     }
-    const uint32_t before = stream.turns >> k & 1, now = stream.turns >> (k + 1) & 1;
-    const uint32_t steps = (before ? ~(ALL_LANES << lane) : 0) | (now ? ALL_LANES << lane : 0);
-    const int from = (k % 2 == 0 ? 64 : 32) - lane;
-    const float4 *heads = mine->head + from;
-    const float *blues = mine->blue + from;
-    const float2 *states = mine->state + from;
-    SPLAT_UNROLLED(GRADIENT ? 4 : 1)
-    for (int j = 0; j < 32; j++) {
-      t = __shfl_up_sync(ALL_LANES, t, 1);
-      if (GRADIENT) p = __shfl_up_sync(ALL_LANES, p, 1);
-      if (lane == 0) t = states[j].x, p = states[j].y;
-      const float4 head = heads[j];
-      if (!(steps >> j & 1)) continue;
-      float u, v;
-      const float power = pair_power(local, head.x, head.y, &u, &v);
-      if (!is_drawn(power)) continue;
-      const float alpha = fast_exp2(power);
-      if (GRADIENT) {
-        const float grad[3] = {head.z, head.w, blues[j]};
-        add_gradient(g, alpha, u, v, grad, &t, &p, &sums);
-      } else {
-        add_contribution(alpha, &t, head.z, &sums);
-      }
+    const float by_v = sum * v;  // v is the same all along a row
+    sums.v[0] += sum;
+    sums.v[1] += by_u;
+    sums.v[2] += by_v;
+    sums.v[4] = __fmaf_rn(by_u, v, sums.v[4]);
+    sums.v[5] = __fmaf_rn(by_v, v, sums.v[5]);
+  }
+  return sums;
+}
+
+SPLAT_DEVICE Sums rows_of(const float2 *shares) {
+  Sums sums = {};
+  for (int i = 0; i < ROWS * REGION_WIDTH; i++) sums.v[0] += shares[i].x, sums.v[1] = fmaxf(sums.v[1], shares[i].y);
+  return sums;
+}
+
+// Adds up what a chunk of entries gave to a region, and hands each entry's sums to the lane that owns it: the one with the entry's number in its batch.
+template <bool GRADIENT> SPLAT_DEVICE void add_shares(const Bucket *bucket, int from, int count, int region, int lane, const int *places, Sums *owned) {
+  const int each = lane % CHUNK, row = lane / CHUNK * ROWS, first = REGION_WIDTH * row;
+  const float2 *shares = bucket->shares[each] + first;
+  Sums sums = {};
+  if (each < count && GRADIENT)
+    sums = rows_of(bucket->entries[bucket->list[from + each]], shares, bucket->grads + first, static_cast<float>(place_x(region, first)),
+                   static_cast<float>(place_y(region, first)));
+  if (each < count && !GRADIENT) sums = rows_of(shares);
+  for (int j = 0; j < (GRADIENT ? 9 : 2); j++) {
+    const bool is_sum = GRADIENT || j == 0;
+    for (int d = CHUNK; d < 32; d *= 2) {
+      const float other = __shfl_xor_sync(ALL_LANES, sums.v[j], d);
+      sums.v[j] = is_sum ? sums.v[j] + other : fmaxf(sums.v[j], other);
+    }
+    for (int k = 0; k < BATCHES; k++) {
+      const float mine = __shfl_sync(ALL_LANES, sums.v[j], (places[k] - from) & 31);
+      if (places[k] >= from && places[k] < from + count) owned[k].v[j] = is_sum ? owned[k].v[j] + mine : fmaxf(owned[k].v[j], mine);
     }
   }
-  if (!has_entry) return;
-  float4 *slot = f.slots + static_cast<int64_t>(emission) * SLOT;
-  slot[0] = make_float4(sums.v[0], sums.v[1], sums.v[2], sums.v[3]);
-  if (!GRADIENT) return;
-  slot[1] = make_float4(sums.v[4], sums.v[5], sums.v[6], sums.v[7]);
-  slot[2] = make_float4(sums.v[8], 0.0f, 0.0f, 0.0f);
+}
+
+template <bool GRADIENT> SPLAT_DEVICE void take_region(const Frame &f, const Work &w, uint32_t masks, int region, int lane, Bucket *bucket, Sums *owned) {
+  int places[BATCHES];
+  const int n = list_region(masks, region, lane, bucket->list, places);
+  Pixel pixel = pixel_of<GRADIENT>(f, w, region, lane);
+  bucket->grads[lane] = make_float4(pixel.grad[0], pixel.grad[1], pixel.grad[2], 0.0f);
+  __syncwarp();
+  SPLAT_ROLLED
+  for (int from = 0; from < n; from += CHUNK) {
+    const uint32_t *list = bucket->list + from;
+    const int count = n - from < CHUNK ? n - from : CHUNK;
+    SPLAT_ROLLED
+    for (int k = 0; k < count; k += SIDE_BY_SIDE) {
+      float2 shares[SIDE_BY_SIDE];
+      for (int j = 0; j < SIDE_BY_SIDE; j++) shares[j] = share_of<GRADIENT>(bucket->entries[list[k + j]], &pixel);
+      for (int j = 0; j < SIDE_BY_SIDE; j++) bucket->shares[k + j][lane] = shares[j];
+    }
+    __syncwarp();
+    add_shares<GRADIENT>(bucket, from, count, region, lane, places, owned);
+    __syncwarp();
+  }
+}
+
+template <bool GRADIENT> __global__ void __launch_bounds__(32 * WARPS, 10) spread_kernel(const Frame f) {
+  SPLAT_SHARED(Bucket, buckets, WARPS);
+  const int lane = static_cast<int>(threadIdx.x & 31), warp = static_cast<int>(threadIdx.x >> 5);
+  const uint32_t number = blockIdx.x * WARPS + static_cast<uint32_t>(warp);  // of fewer than 2^27 buckets: a list's places have 32 bits
+  const uint32_t tile_number = number < f.n_buckets ? f.bucket_tile[number] : HIDDEN;
+  if (tile_number == HIDDEN) return;  // the whole warp
+  const Work w = work_of(f, number, tile_number);
+  Bucket *bucket = buckets + warp;
+  const uint32_t masks = stage_bucket(f, w, lane, bucket);
+  uint32_t touched = masks;
+  for (int d = 16; d > 0; d /= 2) touched |= __shfl_xor_sync(ALL_LANES, touched, d);
+  for (int k = 1; k < BATCHES; k++) touched |= touched >> (8 * k);
+  __syncwarp();
+  Sums owned[BATCHES] = {};
+  SPLAT_ROLLED
+  for (touched &= 0xff; touched; touched &= touched - 1)
+    take_region<GRADIENT>(f, w, masks, __ffs(static_cast<int>(touched)) - 1, lane, bucket, owned);
+  for (int k = 0; k < BATCHES; k++) {
+    const uint32_t at = w.from + static_cast<uint32_t>(BATCH * k + lane);
+    if (at >= w.to) break;
+    float4 *slot = f.slots + static_cast<int64_t>(f.instances[at]) * SLOT;
+    const float *v = owned[k].v;
+    slot[0] = make_float4(v[0], v[1], v[2], v[3]);
+    if (!GRADIENT) continue;
+    slot[1] = make_float4(v[4], v[5], v[6], v[7]);
+    slot[2] = make_float4(v[8], 0.0f, 0.0f, 0.0f);
+  }
 }
 
 template <bool GRADIENT> void launch(const Frame &f, Queue &queue) {

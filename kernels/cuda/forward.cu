@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(TILE_PIXELS) blend_kernel(const Frame f) {
   for (uint32_t base = begin; base < end; base += ENTRIES) {
     if (__syncthreads_count(done) == TILE_PIXELS) break;
     const int count = static_cast<int>(end - base < ENTRIES ? end - base : ENTRIES);
-    // A bucket's entries lie last to first, so that the first is a ballot's highest bit: to find that takes one instruction, the lowest two.
+    // A group's entries lie last to first, so that the first is a ballot's highest bit: to find that takes one instruction, the lowest two.
     const int place = thread ^ 31;
     uint32_t mask = 0;
     if (thread < count) {
@@ -46,14 +46,14 @@ __global__ void __launch_bounds__(TILE_PIXELS) blend_kernel(const Frame f) {
     }
     masks[place] = mask;
     __syncthreads();
-    for (int j = 0; BUCKET * j < count && !done; j++) {
-      const int64_t here = bucket + (base - begin) / BUCKET + j;
-      if (here > bucket) f.checkpoints[here * TILE_PIXELS + thread] = make_float4(t, r, g, b);
-      uint32_t todo = __ballot_sync(ALL_LANES, masks[BUCKET * j + lane] >> region & 1);
+    for (int j = 0; BATCH * j < count && !done; j++) {
+      const uint32_t before = base - begin + static_cast<uint32_t>(BATCH * j);
+      if (before > 0 && before % BUCKET == 0) f.checkpoints[(bucket + before / BUCKET) * TILE_PIXELS + thread] = make_float4(t, r, g, b);
+      uint32_t todo = __ballot_sync(ALL_LANES, masks[BATCH * j + lane] >> region & 1);
       while (todo) {
         const int highest = 31 - __clz(static_cast<int>(todo));
         todo ^= 1u << highest;
-        const float4 *each = staged + STAGED * (BUCKET * j + highest);
+        const float4 *each = staged + STAGED * (BATCH * j + highest);
         const float4 head = each[0], middle = each[1];
         const Local local = {head.x, head.y, head.z, head.w, middle.x, middle.y};
         float u, v;
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(TILE_PIXELS) blend_kernel(const Frame f) {
         b = __fmaf_rn(w, each[2].x, b);
       }
       if (__all_sync(ALL_LANES, t < SPLAT_STOP)) {
-        stop = base - begin + static_cast<uint32_t>(BUCKET * (j + 1));
+        stop = before + BATCH;
         done = true;
       }
     }

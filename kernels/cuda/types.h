@@ -13,7 +13,8 @@ constexpr int TILE = 16;              // pixels
 constexpr int TILE_PIXELS = TILE * TILE;
 constexpr int REGIONS = 8;            // of 8x4 pixels in a tile, one a warp
 constexpr int REGION_WIDTH = 8, REGION_HEIGHT = 4;
-constexpr int BUCKET = 32;            // list entries that one warp takes backward, one a lane
+constexpr int BATCH = 32;             // list entries that blending looks at together, one a lane
+constexpr int BUCKET = 2 * BATCH;     // list entries that one warp takes backward
 constexpr int ENTRIES = 256;          // list entries staged in shared memory at a time
 constexpr uint32_t HIDDEN = 0xffffffffu;  // depth key of a gaussian that is not drawn, tile of a bucket that is not used
 constexpr int SLOT = 3;               // float4 a (gaussian, tile) pair: nine sums, three spare
@@ -102,7 +103,7 @@ struct LossFrame {
 };
 
 // Number of a tile's first bucket: no two tiles share one, because a list of l entries from b on needs at most
-// (b + l) / 32 - b / 32 + 1 of them.
+// (b + l) / BUCKET - b / BUCKET + 1 of them.
 SPLAT_DEVICE int64_t first_bucket(const Frame &f, int tile) { return f.tile_begin[tile] / BUCKET + tile; }
 
 // False where the frame must not change anything: it did not fit, or a parameter is not finite. The host hears of it later.

@@ -27,7 +27,7 @@ def test_block_sizes_are_those_of_the_launch_bounds() -> None:
     sizes = block_sizes()
     assert (sizes["blend_kernel"], sizes["spread_kernel"], sizes["gradient_kernel"], sizes["ssim_kernel"], sizes["count_kernel"]) == (
         256,
-        128,
+        64,
         128,
         256,
         1,
