@@ -10,7 +10,6 @@ import os
 import platform
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -21,10 +20,10 @@ from typing import Any
 import torch
 from torch.utils.cpp_extension import CUDA_HOME
 
+from bench.gpu_background import Background, background_parts
 from bench.gpu_card import BUILD, architecture, card_facts
 from bench.gpu_graphs import SWITCH
-from bench.gpu_opponent import WITHOUT
-from bench.gpu_parts import CUT_SHORT, NOT_STARTED, Clock, Outcome, Part, last_lines, run_part, start, stop
+from bench.gpu_parts import CUT_SHORT, NOT_STARTED, Clock, Outcome, Part, last_lines, run_part
 from bench.gpu_report import read_report, write_in_order
 
 TOTAL_S = 525.0  # of nine minutes; the rest is for starting and ending
@@ -83,14 +82,6 @@ def measuring_parts(folders: list[str]) -> list[Part]:
         Part("gpu_gsplat", "Beside gsplat", module("gpu_gsplat", *scenes), 90),
         Part("gpu_train", "Training to PSNR", module("gpu_train", *folders), 240, least_s=20),
     ]
-
-
-def background_parts() -> list[Part]:
-    """Return what is made while the tests run: the scenes, and gsplat's CUDA code."""
-    scenes = Part("scenes", "Scenes", (sys.executable, "-m", "bench.gpu_scenes", str(SCENES)), 400)
-    jobs = {"MAX_JOBS": str(max(1, (os.cpu_count() or 2) // 2))}
-    gsplat = Part("gsplat_build", "gsplat's CUDA code", (sys.executable, "-m", "bench.gpu_opponent"), 400, environment=jobs)
-    return [scenes, gsplat]
 
 
 class Run:
@@ -157,16 +148,6 @@ def set_up_environment(arch: str) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]))
 
 
-def is_done(process: subprocess.Popen[bytes], what: str, limit_s: float) -> bool:
-    """Wait a while until something in the background is done; say so where it is not, and let it go on."""
-    try:
-        process.wait(max(0.0, limit_s))
-    except subprocess.TimeoutExpired:
-        print(f"{what} is not done; the parts to come share the machine with it", flush=True)
-        return False
-    return True
-
-
 def without_graphs(part: Part) -> Part:
     """Return a part as it is run where graphs failed: everything goes on launch by launch, so that the rest is known all the same."""
     command = tuple(WITHOUT_GRAPHS if word == WITH_GRAPHS else word for word in part.command)
@@ -178,21 +159,17 @@ def carry_out(run: Run, arch: str, folders: list[str], only: set[str]) -> None:
     for part in build_parts(arch):
         if run.do(part).status:
             return
-    scenes, gsplat = (start(part, LOGS / f"{part.name}.log") for part in background_parts())
+    background = Background(background_parts(SCENES), only, LOGS)
     try:
         has_graphs = True
         for part in [*checking_parts(), *measuring_parts(folders)]:
             if only and part.name not in only:
                 continue
-            if part.name == "steps":
-                is_done(scenes, "Making the scenes", min(60.0, run.clock.left_s() - 150.0))
-            if part.name == "gpu_gsplat" and not is_done(gsplat, "Building gsplat", min(120.0, run.clock.left_s() - 100.0)):
-                os.environ["GSPLAT"] = WITHOUT  # two builds in one folder would spoil each other
+            run.outcomes += background.settle(part, run.clock.left_s())
             outcome = run.do(part if has_graphs else without_graphs(part))
             has_graphs = has_graphs and (part.name != "gpu_graphs" or outcome.status == 0)
     finally:
-        for process in (scenes, gsplat):
-            stop(process)
+        run.outcomes += background.unfinished()
 
 
 def main() -> int:

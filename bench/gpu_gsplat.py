@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from bench.gpu_device import SH_DEGREE, OurStep, median_ms, peak_bytes, per_second, reset_peak, target_for
-from bench.gpu_opponent import HOW_TO_CARRY, RATES, OurLoss, View, compiled, find_gsplat, optimizers_of, parameters_of, rasterize
+from bench.gpu_opponent import RATES, OurLoss, View, compiled, find_gsplat, optimizers_of, parameters_of, rasterize, why_without
 from bench.gpu_report import Report
 from bench.gpu_scenes import SIZES, Size, read
 from bench.kernel_scene import Scene
@@ -160,7 +160,7 @@ def main() -> int:
     report = Report("Beside gsplat: same gaussians, camera, colours and loss", given.json)
     gsplat = find_gsplat(os.environ.get("GSPLAT", ""))
     if gsplat is None:
-        report.note(f"skipped: {HOW_TO_CARRY}")
+        report.note(why_without(os.environ.get("GSPLAT", "")))
         return 0
     report.note(f"gsplat {compiled()}; the ratios are to ours with the higher bases stepped in every step, as gsplat steps them")
     for size in SIZES:

@@ -25,7 +25,8 @@ HOW_TO_CARRY = (
 UNPACKED = Path("build") / "gpu" / "gsplat"
 EXTENSIONS = Path("build") / "gpu" / "extensions"
 RATES = {"means": 1.6e-4, "scales": 5e-3, "quats": 1e-3, "opacities": 5e-2, "sh0": 2.5e-3, "shN": 2.5e-3 / 20}  # gsplat's defaults
-WITHOUT = "none"
+WITHOUT, LEFT_OUT = "none", "gsplat is left out: its CUDA code could not be built, or not in time (build/gpu/logs/gsplat_build.log)"
+NOT_CARRIED = 3  # the exit status of this module where there is nothing to build
 EPS, BETAS = 1e-15, (0.9, 0.999)
 
 
@@ -57,6 +58,11 @@ def find_gsplat(folder: str) -> Any:
     except ImportError as error:
         print(f"gsplat cannot be imported: {error}", flush=True)
         return None
+
+
+def why_without(folder: str) -> str:
+    """Return why there is no gsplat, as ``find_gsplat`` was given it."""
+    return LEFT_OUT if folder == WITHOUT else HOW_TO_CARRY
 
 
 def compiled() -> str:
@@ -154,7 +160,7 @@ def main() -> int:
     """Build gsplat's CUDA code, so that it is there when it is wanted."""
     if find_gsplat(os.environ.get("GSPLAT", "")) is None:
         print(HOW_TO_CARRY)
-        return 3
+        return NOT_CARRIED
     print(f"gsplat {compiled()} is built", flush=True)
     return 0
 

@@ -17,7 +17,7 @@ import torch
 from bench.gpu_device import wait
 from bench.gpu_made_set import MadeSet, make_set
 from bench.gpu_mcmc import McmcRun, McmcState, mean_psnr, train_mcmc
-from bench.gpu_opponent import HOW_TO_CARRY, compiled, find_gsplat
+from bench.gpu_opponent import compiled, find_gsplat, why_without
 from bench.gpu_report import Report
 from bench.real import read_overrides
 from engine.events import Event, Progress
@@ -193,7 +193,7 @@ def main() -> int:
     options = with_overrides(chosen, {"train": {**NOT_ASKED, "steps": chosen.train.steps, "exposure": "off"}})
     report = Report(f"Training to PSNR: {', '.join(f'{name} {value:,}' for name, value in train.items())}", given.json)
     gsplat = find_gsplat(os.environ.get("GSPLAT", ""))
-    report.note(f"gsplat {compiled()}" if gsplat is not None else f"without gsplat: {HOW_TO_CARRY}")
+    report.note(f"gsplat {compiled()}" if gsplat is not None else why_without(os.environ.get("GSPLAT", "")))
     if not given.folders:
         report.note("no real set: name posed workspaces by GPU_CHECK_SCENES")
     for folder in workspaces_in(given.folders):

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from bench import gpu_check
+from bench.gpu_background import background_parts
 from bench.gpu_card import Peaks, card_facts
 from bench.gpu_check import (
     Run,
-    background_parts,
     build_parts,
     checking_parts,
     main,
@@ -51,7 +51,7 @@ def test_without_a_card_it_says_so_and_ends(monkeypatch: pytest.MonkeyPatch, cap
 
 
 def test_every_module_that_is_started_is_there_and_has_a_name_of_its_own() -> None:
-    parts = [*build_parts("90"), *checking_parts(), *measuring_parts(["folder"]), *background_parts()]
+    parts = [*build_parts("90"), *checking_parts(), *measuring_parts(["folder"]), *background_parts(Path("scenes"))]
     assert len({part.name for part in parts}) == len(parts)
     for part in parts:
         names = [name for name in part.command if name.startswith("bench.")]
