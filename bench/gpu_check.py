@@ -23,6 +23,7 @@ from torch.utils.cpp_extension import CUDA_HOME
 from bench.gpu_background import Background, background_parts
 from bench.gpu_card import BUILD, architecture, card_facts
 from bench.gpu_graphs import SWITCH
+from bench.gpu_opponent import toolkit
 from bench.gpu_parts import CUT_SHORT, NOT_STARTED, Clock, Outcome, Part, last_lines, run_part
 from bench.gpu_report import read_report, write_in_order
 
@@ -137,8 +138,9 @@ def report_path(part: Part) -> Path:
 
 
 def set_up_environment(arch: str) -> None:
-    """Point everything that is started at what is built here, and at the tools beside this Python and in torch's CUDA folder."""
-    tools = [str(Path(sys.executable).parent), *([str(Path(CUDA_HOME) / "bin")] if CUDA_HOME else [])]
+    """Point everything that is started at what is built here, and at the tools beside this Python and in the CUDA toolkits."""
+    homes = dict.fromkeys(home for home in (toolkit(), CUDA_HOME) if home)
+    tools = [str(Path(sys.executable).parent), *(str(Path(home) / "bin") for home in homes)]
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), *tools])
     os.environ["TORCH_CUDA_ARCH_LIST"] = f"{arch[:-1]}.{arch[-1]}"  # the same for all: with other flags torch would compile gsplat anew
     if os.environ.get("GSPLAT"):

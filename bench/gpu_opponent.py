@@ -5,7 +5,9 @@ Apache-2.0; called, not copied. GSPLAT names a folder with its wheel or source d
 
 import importlib
 import os
+import re
 import shutil
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -46,10 +48,27 @@ def unpack(folder: Path, target: Path = UNPACKED) -> list[Path]:
     return [target, *(each for each in sorted(target.iterdir()) if (each / "setup.py").is_file())]
 
 
+def toolkit() -> str:
+    """Return the CUDA toolkit's folder: CUDA_HOME, or as nvcc says it, or nothing where there is no nvcc.
+
+    torch takes the folder above that of the nvcc on the PATH, which has no headers where that nvcc is a script that calls the real one.
+    """
+    if os.environ.get("CUDA_HOME"):
+        return os.environ["CUDA_HOME"]
+    if shutil.which("nvcc") is None:
+        return ""
+    asked = ("nvcc", "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull)
+    said = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=False).stderr
+    found = re.search(r"^#\$ _HERE_=(.+)$", said, re.MULTILINE)
+    return str(Path(found[1]).parent) if found else ""
+
+
 def find_gsplat(folder: str) -> Any:
     """Return the module, from the folder where one is named; None where there is none, or it is not wanted. It is built at first use."""
     if folder == WITHOUT:
         return None
+    if toolkit():
+        os.environ["CUDA_HOME"] = toolkit()
     os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(EXTENSIONS.resolve()))
     if folder and Path(folder).is_dir():
         sys.path[:0] = [str(each.resolve()) for each in unpack(Path(folder))]

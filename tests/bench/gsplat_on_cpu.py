@@ -6,6 +6,7 @@ Only blending, relocation and SelectiveAdam have no torch form there that runs o
 import importlib
 import math
 import os
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +20,9 @@ MAX_ALPHA, MIN_ALPHA, STOP = 0.999, 1.0 / 255.0, 1e-4
 
 def gsplat_on_cpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Return gsplat of the folder that GSPLAT names, its compiled calls answered on the CPU; skip the test without one."""
+    for name in ("CUDA_HOME", "TORCH_EXTENSIONS_DIR"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # so that what finding it sets is undone
+    monkeypatch.setattr(sys, "path", [*sys.path])
     folder = os.environ.get("GSPLAT", "")
     gsplat = find_gsplat(folder) if folder else None
     if gsplat is None:

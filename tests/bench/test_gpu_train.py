@@ -11,7 +11,7 @@ import torch
 
 from bench.gpu_made_set import MadeSet, make_set
 from bench.gpu_mcmc import McmcRun, World, first_parameters, strategy_of
-from bench.gpu_opponent import OurLoss, View, parameters_of, rasterize, unpack
+from bench.gpu_opponent import OurLoss, View, parameters_of, rasterize, toolkit, unpack
 from bench.gpu_train import Curve, workspaces_in
 from engine.options import TrainOptions
 from engine.train.views import load_split
@@ -58,6 +58,21 @@ def test_our_loss_hands_its_gradient_to_autograd() -> None:
     image.grad = None
     reference.loss(image.permute(2, 0, 1), target, 0.2).total.backward()
     assert torch.allclose(got, image.grad, atol=1e-6)
+
+
+def test_the_toolkit_is_where_nvcc_says_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    wrapper = tmp_path / "bin" / "nvcc"
+    wrapper.parent.mkdir()
+    wrapper.write_text("#!/bin/sh\necho '#$ _HERE_=/far/away/cuda/bin' >&2\n")
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{wrapper.parent}:/bin")
+    assert toolkit() == "/far/away/cuda"
+    monkeypatch.setenv("CUDA_HOME", "/named")
+    assert toolkit() == "/named"
+    monkeypatch.delenv("CUDA_HOME")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert toolkit() == ""
 
 
 def test_wheels_are_unpacked_to_where_they_are_imported_from(tmp_path: Path) -> None:
