@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
 
 from api import logs, problems
-from api.db import open_database
+from api.db import check_schema, open_database
 from api.deps import State
 from api.metrics import Requests
 from api.middleware import Surround
@@ -40,6 +40,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             folder.mkdir(parents=True, exist_ok=True)
         db = open_database(chosen)
         try:
+            check_schema(db)
             if chosen.keys_required:
                 with db.reading() as session:
                     check_guarded(session, chosen)

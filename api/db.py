@@ -1,6 +1,7 @@
 """The database: one writer's and one reader's transaction, and the schema brought up to date."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +11,8 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, NullPool, create_engine, event, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
@@ -21,6 +24,7 @@ from api.queue import Doorbell, send_collected
 from api.services import tallies
 from api.settings import Settings
 from api.writers import BUSY_TIMEOUT_MS, READ_ONLY, begin, take_turns
+from engine.errors import InputError
 
 # Together more than the api's threads (40) and the sessions that its requests hold between them (16): nobody waits for a connection.
 POOL_KEPT, POOL_MORE = 10, 48
@@ -28,6 +32,7 @@ POOL_WAIT_S = 10.0
 MIN_IDLE_S = 10.0
 # What is raised where the database is locked for long or away, or no connection to it comes free: nothing is wrong with the question.
 UNANSWERED = (OperationalError, NoConnection)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -110,10 +115,7 @@ def now(session: Session) -> datetime:
 
 def migrate(settings: Settings, revision: str = "head") -> None:
     """Bring the schema to a revision, up or down: ``base`` drops all, ``-1`` is a step back. Processes wait for each other."""
-    engine = make_engine(settings, pooled=False)
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).resolve().parent.parent / "migrations").replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
+    engine, config = make_engine(settings, pooled=False), _migrations()
     try:
         with engine.begin() as connection:
             config.attributes["connection"] = connection
@@ -121,3 +123,32 @@ def migrate(settings: Settings, revision: str = "head") -> None:
             move(config, revision)
     finally:
         engine.dispose()
+
+
+def check_schema(db: Database) -> None:
+    """Raise ``InputError`` where the tables are not there, or older than this version needs.
+
+    Tables of a later version are let be: what is replaced machine by machine has to go on until its turn. A database that does not
+    answer is not judged: whoever asks waits for it anyway.
+    """
+    try:
+        with db.reading() as session:
+            found = MigrationContext.configure(session.connection()).get_current_revision()
+    except UNANSWERED as error:
+        log.warning("the database does not answer: %s", error)
+        return
+    needed = ScriptDirectory.from_config(_migrations())
+    known = {each.revision for each in needed.walk_revisions()}
+    if found == needed.get_current_head() or (found is not None and found not in known):
+        return
+    where = db.engine.url.render_as_string(hide_password=True)
+    detail = f"{where} is at revision {found or 'none'}, and this version needs {needed.get_current_head()}"
+    hint = "Run `splatworks migrate` with the same settings once, then start this again."
+    raise InputError("input.schema", "The database is not up to date", detail, hint)
+
+
+def _migrations() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).resolve().parent.parent / "migrations").replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config

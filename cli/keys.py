@@ -10,15 +10,14 @@ from typing import Any
 
 from rich.table import Table
 from rich.text import Text
-from sqlalchemy.exc import OperationalError
 
-from api.db import Database, migrate, open_database
+from api.db import Database, open_database
 from api.models import ApiKey
 from api.services import keys
 from api.services.keys import NewKey, Quotas
 from api.settings import Settings
-from cli import show
-from engine.errors import CapacityError, InputError
+from cli import show, tables
+from engine.errors import InputError
 
 SPAN = re.compile(r"(\d{1,6})([smhdwy])")
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_557_600}
@@ -29,11 +28,7 @@ FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 @contextlib.contextmanager
 def _opened(settings: Settings) -> Iterator[Database]:
     """Yield the database, brought up to date: a key may be made before the service has ever run."""
-    try:
-        migrate(settings)
-    except OperationalError as error:
-        detail = str(error.orig).strip()
-        raise CapacityError("capacity.database", "No database", detail, "Is the server of SPLATWORKS_DATABASE_URL running?") from error
+    tables.bring_up_to_date(settings)
     db = open_database(settings)
     try:
         yield db

@@ -45,6 +45,15 @@ def serve(
         run(_settings(host=host, port=port, data_dir=data_dir))
 
 
+@app.command("migrate")
+def bring_up_to_date(data_dir: DataDir = None) -> None:
+    """Make the database's tables, or bring them to what this version needs; `serve` does so by itself."""
+    with _explained():
+        from cli import tables  # noqa: PLC0415 (as above)
+
+        tables.bring_up_to_date(_settings(data_dir=data_dir))
+
+
 @app.command()
 def build(
     paths: Annotated[list[Path], typer.Argument(metavar="PHOTOS...", help="Folders and files.")],

@@ -12,12 +12,11 @@ from pathlib import Path
 from types import FrameType
 
 import httpx
-from sqlalchemy.exc import OperationalError
 
-from api.db import migrate, open_database
+from api.db import open_database
 from api.services.keys import check_guarded
 from api.settings import Settings
-from cli import address, broker, claims
+from cli import address, broker, claims, tables
 from cli.process import Child
 from engine.errors import CapacityError
 from kernels._lib import LibraryMissingError, library_path
@@ -70,7 +69,7 @@ def serve(settings: Settings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, service.on_signal)
         service.write_line("serve", f"starting; everything is kept in {settings.data_dir}")
-        _migrate(settings)
+        tables.bring_up_to_date(settings)
         _check_key(settings)
         broker_child, broker_url = _broker(settings, runtime)
         try:
@@ -101,14 +100,6 @@ def _watch(service: Service, broker_child: Child | None) -> None:
             service.write_line("serve", f"Splatworks is ready at {service.url}")
         else:
             _check_start(tended, give_up_at, missing)
-
-
-def _migrate(settings: Settings) -> None:
-    try:
-        migrate(settings)
-    except OperationalError as error:
-        detail = str(error.orig).strip()
-        raise CapacityError("capacity.database", "No database", detail, "Is the server of SPLATWORKS_DATABASE_URL running?") from error
 
 
 def _check_key(settings: Settings) -> None:

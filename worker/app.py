@@ -1,5 +1,6 @@
 """The Celery application: ``celery -A worker.app worker -Q cpu -c 1``."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -10,12 +11,12 @@ from celery import signals
 from sqlalchemy.exc import SQLAlchemyError
 
 from api import logs
-from api.db import open_database
+from api.db import check_schema, open_database
 from api.models import new_id
 from api.queue import celery_app
 from api.services import system
 from api.settings import Settings
-from engine.errors import CapacityError
+from engine.errors import CapacityError, InputError
 from worker import card, launch, liveness
 from worker.runtime import StopFlag
 
@@ -35,11 +36,16 @@ def _set_up_logs(**_: object) -> None:
 
 
 @signals.celeryd_after_setup.connect
-def _try_card(**_: object) -> None:
-    """End before the first message when this worker is for cards and cannot open one: it would spoil the jobs of those that can."""
+def _try_start(**_: object) -> None:
+    """End before the first message when the tables are not there, or this worker is for cards and cannot open one.
+
+    It would spoil the jobs of those that can.
+    """
     try:
+        with contextlib.closing(open_database(settings, pooled=False)) as db:
+            check_schema(db)
         _device()
-    except CapacityError as error:
+    except (CapacityError, InputError) as error:
         sys.exit(f"{error.title}: {error.detail}. {error.hint}")
 
 

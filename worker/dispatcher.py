@@ -6,6 +6,7 @@ Any number may run.
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from api import logs
-from api.db import Database, now, open_database
+from api.db import Database, check_schema, now, open_database
 from api.errors import StorageAway
 from api.models import Job, new_id
 from api.queue import n_messages, publisher, send
@@ -26,7 +27,7 @@ from api.services import leases, routing, system
 from api.services.standing import in_turn
 from api.settings import Settings
 from api.storage import Storage, open_storage
-from engine.errors import InternalError
+from engine.errors import InputError, InternalError
 from worker import liveness, orphans, sweep, webhooks
 
 SEEN_EVERY_S = 5.0
@@ -158,7 +159,10 @@ def main() -> None:
         signal.signal(number, lambda *_: stop.set())
     dispatcher = open_dispatcher(settings)
     try:
+        check_schema(dispatcher.db)
         run(dispatcher, stop)
+    except InputError as error:
+        sys.exit(f"{error.title}: {error.detail}. {error.hint}")
     finally:
         close(dispatcher)
 

@@ -1,5 +1,9 @@
 """Migrations up and down on each database, with rows in every table."""
 
+import contextlib
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -7,9 +11,10 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from api.db import make_engine, migrate
+from api.db import check_schema, make_engine, migrate, open_database
 from api.models import Base
 from api.settings import Settings
+from engine.errors import InputError
 
 REVISIONS = ("0001", "0002", "0003")
 
@@ -136,3 +141,46 @@ def test_a_postgres_database_without_an_encoding_keeps_any_name(stack):
         connection.execute(sa.insert(Base.metadata.tables["capture"]).values(id="1", name="Zoë 写真", created_at=datetime.now(UTC)))
         assert connection.scalars(sa.select(names.c.name)).one() == "Zoë 写真"
     engine.dispose()
+
+
+@pytest.mark.parametrize("revision", ["base", "-1"])
+def test_a_process_says_that_the_tables_are_too_old_for_it(settings, revision):
+    migrate(settings, revision)
+    with (
+        contextlib.closing(open_database(settings)) as db,
+        pytest.raises(InputError, match=f"this version needs {REVISIONS[-1]}") as caught,
+    ):
+        check_schema(db)
+    assert "splatworks migrate" in caught.value.hint
+
+
+def test_tables_that_are_new_enough_are_let_be(settings, engine):
+    with contextlib.closing(open_database(settings)) as db:
+        check_schema(db)
+        with engine.begin() as connection:  # as a version to come would leave them
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        check_schema(db)
+        with engine.begin() as connection:
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = :head"), {"head": REVISIONS[-1]})
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["worker.dispatcher"],
+        ["celery", "-A", "worker.app", "worker", "-Q", "cpu", "-c", "1"],
+        ["uvicorn", "--factory", "api.app:create_app", "--port", "0"],
+    ],
+)
+def test_no_process_starts_on_tables_that_are_not_there(settings, tmp_path, command):
+    migrate(settings, "base")
+    variables = {
+        "SPLATWORKS_DATABASE_URL": settings.database,
+        "SPLATWORKS_DATA_DIR": str(tmp_path),
+        "SPLATWORKS_BROKER_URL": "redis://127.0.0.1:9/0",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", *command], env={**os.environ, **variables}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode != 0
+    assert f"is at revision none, and this version needs {REVISIONS[-1]}" in ended.stdout + ended.stderr
