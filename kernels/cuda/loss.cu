@@ -6,46 +6,74 @@ namespace splat::gpu {
 
 namespace {
 
-constexpr int SIDE = 16;                          // pixels of a block, each way
+constexpr int SIDE = 32;                          // pixels of a block, each way
+constexpr int EACH = 4;                           // pixels of a thread, side by side in a row or a column: they share what their windows share
 constexpr int REACH = SPLAT_SSIM_TAPS / 2;
 constexpr int WIDE = SIDE + 2 * REACH;            // with its surroundings
-constexpr int THREADS = SIDE * SIDE;
+constexpr int PITCH = (WIDE + 3) / 4 * 4;         // from row to row of the surroundings: 16 bytes at a time are read
+constexpr int PLANE = WIDE * SIDE;                // of what is blurred along rows
+constexpr int THREADS = SIDE * SIDE / EACH;
 
 SPLAT_DEVICE bool in_image(const LossFrame &f, int x, int y) { return x >= 0 && y >= 0 && x < f.width && y < f.height; }
 
-SPLAT_DEVICE bool counts(const LossFrame &f, int x, int y) {
-  return in_image(f, x, y) && (!f.mask || f.mask[static_cast<int64_t>(y) * f.width + x]);
-}
+SPLAT_DEVICE bool counts(const LossFrame &f, int x, int y) { return in_image(f, x, y) && (!f.mask || f.mask[y * f.width + x]); }
 
-SPLAT_DEVICE float image_at(const LossFrame &f, int channel, int x, int y) {
-  return f.image[(static_cast<int64_t>(channel) * f.height + y) * f.width + x];
-}
+// Places in pictures are ints: the largest has 3 x 16384 x 16384 values.
+SPLAT_DEVICE int place_in(const LossFrame &f, int channel, int x, int y) { return (channel * f.height + y) * f.width + x; }
 
-SPLAT_DEVICE float target_at(const LossFrame &f, int channel, int x, int y) {
-  return static_cast<float>(f.target[(static_cast<int64_t>(y) * f.width + x) * 3 + channel]);
-}
+SPLAT_DEVICE float target_at(const LossFrame &f, int channel, int x, int y) { return static_cast<float>(f.target[(y * f.width + x) * 3 + channel]); }
 
-// Loads what `load(x, y)` gives over the block and its surroundings.
-template <class Load> SPLAT_DEVICE void load_wide(int left, int top, float *to, Load load) {
-  for (int i = static_cast<int>(threadIdx.x); i < WIDE * WIDE; i += THREADS) to[i] = load(left + i % WIDE - REACH, top + i / WIDE - REACH);
-}
+// Where in the block this thread's pixels lie: one below the other.
+SPLAT_DEVICE int column_of_thread() { return static_cast<int>(threadIdx.x) % SIDE; }
+SPLAT_DEVICE int row_of_thread() { return static_cast<int>(threadIdx.x) / SIDE * EACH; }
 
-// The window along rows: from [WIDE][WIDE] to [WIDE][SIDE].
-template <class Value> SPLAT_DEVICE void blur_rows(const float *w, float *to, Value value) {
-  for (int i = static_cast<int>(threadIdx.x); i < WIDE * SIDE; i += THREADS) {
-    const int at = i / SIDE * WIDE + i % SIDE;
-    float sum = 0.0f;
-    for (int k = 0; k < SPLAT_SSIM_TAPS; k++) sum = __fmaf_rn(w[k], value(at + k), sum);
-    to[i] = sum;
+// Calls `load(x, y, to)` for each pixel of the block and its surroundings: from where, to where in [WIDE][PITCH].
+template <class Load> SPLAT_DEVICE void for_wide(int left, int top, Load load) {
+  static_assert(WIDE <= 2 * SIDE);
+  const int column = column_of_thread(), x = left + column - REACH;
+  SPLAT_UNROLLED(3)
+  for (int row = static_cast<int>(threadIdx.x) / SIDE; row < WIDE; row += THREADS / SIDE) {
+    load(x, top + row - REACH, row * PITCH + column);
+    if (column < WIDE - SIDE) load(x + SIDE, top + row - REACH, row * PITCH + column + SIDE);
   }
 }
 
-// The window down columns, at this thread's pixel.
-SPLAT_DEVICE float blur_columns(const float *w, const float *rows) {
-  float sum = 0.0f;
-  for (int k = 0; k < SPLAT_SSIM_TAPS; k++) sum = __fmaf_rn(w[k], rows[static_cast<int>(threadIdx.x) + k * SIDE], sum);
-  return sum;
+// The window over values that lie side by side, from place 0, 1, 2, 3 on.
+template <class Value> SPLAT_DEVICE float4 blur_four(const float *w, Value value) {
+  float sums[EACH] = {};
+  for (int k = 0; k < SPLAT_SSIM_TAPS; k++)
+    for (int j = 0; j < EACH; j++) sums[j] = __fmaf_rn(w[k], value(j + k), sums[j]);
+  return make_float4(sums[0], sums[1], sums[2], sums[3]);
 }
+
+struct Stretch {  // of a row, as far as four windows reach
+  float v[EACH + SPLAT_SSIM_TAPS + 1];
+};
+
+SPLAT_DEVICE Stretch stretch_of(const float *from) {
+  Stretch s;
+  for (int i = 0; i < (EACH + SPLAT_SSIM_TAPS + 1) / 4; i++) {
+    const float4 four = reinterpret_cast<const float4 *>(from)[i];
+    s.v[4 * i] = four.x, s.v[4 * i + 1] = four.y, s.v[4 * i + 2] = four.z, s.v[4 * i + 3] = four.w;
+  }
+  return s;
+}
+
+// Calls `blur(from, to)` for each stretch of the block's rows: from where in [WIDE][PITCH], to where in [WIDE][SIDE].
+template <class Blur> SPLAT_DEVICE void for_stretches(Blur blur) {
+  SPLAT_ROLLED
+  for (int i = static_cast<int>(threadIdx.x); i < PLANE / EACH; i += THREADS) blur(i / (SIDE / EACH) * PITCH + i % (SIDE / EACH) * EACH, i * EACH);
+}
+
+SPLAT_DEVICE void put(float *to, const float4 &four) { *reinterpret_cast<float4 *>(to) = four; }
+
+// The window down columns, at this thread's pixels.
+SPLAT_DEVICE float4 blur_columns(const float *w, const float *rows) {
+  const float *from = rows + row_of_thread() * SIDE + column_of_thread();
+  return blur_four(w, [&](int i) { return from[i * SIDE]; });
+}
+
+SPLAT_DEVICE float part_of(const float4 &four, int j) { return j == 0 ? four.x : j == 1 ? four.y : j == 2 ? four.z : four.w; }
 
 struct Ssim {
   float value, by_mean, by_square, by_product;  // derivatives by the means of x, x^2 and x y
@@ -56,11 +84,11 @@ SPLAT_DEVICE Ssim ssim_of(float mx, float my, float xx, float yy, float xy) {
   const float var_x = __fmaf_rn(-mx, mx, xx), var_y = __fmaf_rn(-my, my, yy), cov = __fmaf_rn(-mx, my, xy);
   const float a1 = 2.0f * x * y + SPLAT_SSIM_C1, a2 = 2.0f * cov + SPLAT_SSIM_C2;
   const float b1 = x * x + y * y + SPLAT_SSIM_C1, b2 = var_x + var_y + SPLAT_SSIM_C2;
-  const float inverse = 1.0f / (b1 * b2), s = a1 * a2 * inverse;
+  const float inverse1 = fast_rcp(b1), inverse2 = fast_rcp(b2), inverse = inverse1 * inverse2, s = a1 * a2 * inverse;
   Ssim r;
   r.value = s;
-  r.by_mean = 2.0f * inverse * (y * a2 - my * a1) - 2.0f * s * (x / b1 - mx / b2);
-  r.by_square = -s / b2;
+  r.by_mean = 2.0f * inverse * (y * a2 - my * a1) - 2.0f * s * (x * inverse1 - mx * inverse2);
+  r.by_square = -s * inverse2;
   r.by_product = 2.0f * a1 * inverse;
   return r;
 }
@@ -77,48 +105,65 @@ SPLAT_DEVICE double block_sum(double value, double *shared) {
   return thread == 0 ? shared[0] : 0.0;  // which thread 0 alone has written last, and no barrier follows
 }
 
-__global__ void __launch_bounds__(THREADS, 3) ssim_kernel(const LossFrame f) {
-  SPLAT_SHARED(float, x_wide, WIDE *WIDE);
-  SPLAT_SHARED(float, y_wide, WIDE *WIDE);
-  SPLAT_SHARED(float, rows, 5 * WIDE *SIDE);
-  SPLAT_SHARED(double, sums, THREADS);
+struct Sums {  // over a thread's few pixels of one channel
+  float l1, ssim, mse;
+};
+
+// What one value of one pixel adds to the sums; leaves SSIM's derivatives for the gradient.
+SPLAT_DEVICE void add_value(const LossFrame &f, int c, int x, int y, bool used, const Ssim &s, Sums *sums, float *error) {
+  const int at = place_in(f, c, x, y);
+  if (f.grad_image) f.by_mean[at] = used ? s.by_mean : 0.0f, f.by_square[at] = used ? s.by_square : 0.0f, f.by_product[at] = used ? s.by_product : 0.0f;
+  const float difference = fabsf(__fmaf_rn(f.image[at], 255.0f, -target_at(f, c, x, y))) * (1.0f / 255);
+  sums->l1 += used ? difference : difference * 0.0f;  // what is not finite shows in the sum, also where it does not count
+  if (!used) return;
+  sums->mse = __fmaf_rn(difference, difference, sums->mse);
+  sums->ssim += s.value;
+  *error += (1.0f - s.value) * (1.0f / 3);
+}
+
+__global__ void __launch_bounds__(THREADS) ssim_kernel(const LossFrame f) {
+  SPLAT_SHARED(float, x_wide, WIDE *PITCH);
+  SPLAT_SHARED(float, y_wide, WIDE *PITCH);
+  SPLAT_SHARED(float, rows, 5 * PLANE);
+  SPLAT_SHARED(double, totals, THREADS);
   const int left = static_cast<int>(blockIdx.x) * SIDE, top = static_cast<int>(blockIdx.y) * SIDE;
-  const int thread = static_cast<int>(threadIdx.x), x = left + thread % SIDE, y = top + thread / SIDE;
-  const bool used = counts(f, x, y);
-  double l1 = 0.0, ssim = 0.0, mse = 0.0;
-  float error = 0.0f;
+  const int x = left + column_of_thread(), y = top + row_of_thread();
+  LossSums mine = {};
+  bool used[EACH];
+  for (int j = 0; j < EACH; j++) used[j] = counts(f, x, y + j), mine.count += used[j] ? 3.0 : 0.0;
+  float error[EACH] = {};
   SPLAT_ROLLED
   for (int c = 0; c < 3; c++) {  // without a barrier between turns: each array's readers have met one before it is written again
-    load_wide(left, top, x_wide, [&](int i, int j) { return counts(f, i, j) ? image_at(f, c, i, j) - 0.5f : -0.5f; });
-    load_wide(left, top, y_wide, [&](int i, int j) { return counts(f, i, j) ? __fmaf_rn(target_at(f, c, i, j), 1.0f / 255, -0.5f) : -0.5f; });
+    for_wide(left, top, [&](int i, int j, int to) {
+      const bool is_used = counts(f, i, j);
+      x_wide[to] = (is_used ? f.image[place_in(f, c, i, j)] : 0.0f) - 0.5f;
+      y_wide[to] = __fmaf_rn(is_used ? target_at(f, c, i, j) : 0.0f, 1.0f / 255, -0.5f);
+    });
     __syncthreads();
-    constexpr int plane = WIDE * SIDE;
-    blur_rows(f.window, rows, [&](int i) { return x_wide[i]; });
-    blur_rows(f.window, rows + plane, [&](int i) { return y_wide[i]; });
-    blur_rows(f.window, rows + 2 * plane, [&](int i) { return x_wide[i] * x_wide[i]; });
-    blur_rows(f.window, rows + 3 * plane, [&](int i) { return y_wide[i] * y_wide[i]; });
-    blur_rows(f.window, rows + 4 * plane, [&](int i) { return x_wide[i] * y_wide[i]; });
+    for_stretches([&](int from, int to) {
+      const Stretch sx = stretch_of(x_wide + from), sy = stretch_of(y_wide + from);
+      put(rows + to, blur_four(f.window, [&](int i) { return sx.v[i]; }));
+      put(rows + PLANE + to, blur_four(f.window, [&](int i) { return sy.v[i]; }));
+      put(rows + 2 * PLANE + to, blur_four(f.window, [&](int i) { return sx.v[i] * sx.v[i]; }));
+      put(rows + 3 * PLANE + to, blur_four(f.window, [&](int i) { return sy.v[i] * sy.v[i]; }));
+      put(rows + 4 * PLANE + to, blur_four(f.window, [&](int i) { return sx.v[i] * sy.v[i]; }));
+    });
     __syncthreads();
-    float means[5];
-    for (int k = 0; k < 5; k++) means[k] = blur_columns(f.window, rows + k * plane);
-    const Ssim s = ssim_of(means[0], means[1], means[2], means[3], means[4]);
-    if (!in_image(f, x, y)) continue;
-    const int64_t at = (static_cast<int64_t>(c) * f.height + y) * f.width + x;
-    if (f.grad_image) f.by_mean[at] = used ? s.by_mean : 0.0f, f.by_square[at] = used ? s.by_square : 0.0f, f.by_product[at] = used ? s.by_product : 0.0f;
-    const float difference = fabsf(__fmaf_rn(image_at(f, c, x, y), 255.0f, -target_at(f, c, x, y))) * (1.0f / 255);
-    if (!used) {
-      l1 += static_cast<double>(difference * 0.0f);  // what is not finite shows in the sum, also where it does not count
-      continue;
+    float4 means[5];
+    for (int k = 0; k < 5; k++) means[k] = blur_columns(f.window, rows + k * PLANE);
+    Sums sums = {};
+    for (int j = 0; j < EACH; j++) {
+      if (!in_image(f, x, y + j)) continue;
+      const Ssim s = ssim_of(part_of(means[0], j), part_of(means[1], j), part_of(means[2], j), part_of(means[3], j), part_of(means[4], j));
+      add_value(f, c, x, y + j, used[j], s, &sums, error + j);
     }
-    l1 += static_cast<double>(difference);
-    mse += static_cast<double>(difference * difference);
-    ssim += static_cast<double>(s.value);
-    error += (1.0f - s.value) * (1.0f / 3);
+    mine.l1 += static_cast<double>(sums.l1), mine.ssim += static_cast<double>(sums.ssim), mine.mse += static_cast<double>(sums.mse);
   }
-  if (f.error_map && in_image(f, x, y)) f.error_map[static_cast<int64_t>(y) * f.width + x] = error;
-  const double total_l1 = block_sum(l1, sums), total_ssim = block_sum(ssim, sums), total_mse = block_sum(mse, sums);
-  const double count = block_sum(used ? 3.0 : 0.0, sums);
-  if (thread == 0) f.partial[blockIdx.y * gridDim.x + blockIdx.x] = LossSums{total_l1, total_ssim, total_mse, count};
+  for (int j = 0; j < EACH; j++)
+    if (f.error_map && in_image(f, x, y + j)) f.error_map[place_in(f, 0, x, y + j)] = error[j];
+  const double l1 = block_sum(mine.l1, totals), ssim = block_sum(mine.ssim, totals), mse = block_sum(mine.mse, totals);
+  const double count = block_sum(mine.count, totals);
+  if (threadIdx.x == 0) f.partial[blockIdx.y * gridDim.x + blockIdx.x] = LossSums{l1, ssim, mse, count};
 }
 
 // The blocks' sums, by one block in a fixed order.
@@ -133,31 +178,38 @@ __global__ void __launch_bounds__(THREADS) total_kernel(const LossFrame f, int64
   if (threadIdx.x == 0) *f.total = LossSums{l1, ssim, mse, count};
 }
 
+// Times the number of values that count.
+SPLAT_DEVICE float gradient_at(const LossFrame &f, int c, int x, int y, float by_mean, float by_square, float by_product) {
+  if (!counts(f, x, y)) return 0.0f;
+  const float pixel = f.image[place_in(f, c, x, y)], level = target_at(f, c, x, y);
+  // Formed as 255 x - target, rounded once: its sign, which is L1's gradient, is then exact.
+  const float difference = __fmaf_rn(pixel, 255.0f, -level);
+  const float sign = difference > 0.0f ? 1.0f : difference < 0.0f ? -1.0f : 0.0f;
+  const float by_ssim = by_mean + (2.0f * pixel - 1.0f) * by_square + __fmaf_rn(level, 1.0f / 255, -0.5f) * by_product;
+  return (1.0f - f.ssim_weight) * sign - f.ssim_weight * by_ssim;
+}
+
 __global__ void __launch_bounds__(THREADS) loss_gradient_kernel(const LossFrame f) {
-  SPLAT_SHARED(float, wide, WIDE *WIDE);
-  SPLAT_SHARED(float, rows, WIDE *SIDE);
+  SPLAT_SHARED(float, wide, WIDE *PITCH);
+  SPLAT_SHARED(float, rows, PLANE);
   const int left = static_cast<int>(blockIdx.x) * SIDE, top = static_cast<int>(blockIdx.y) * SIDE, c = static_cast<int>(blockIdx.z);
-  const int thread = static_cast<int>(threadIdx.x), x = left + thread % SIDE, y = top + thread / SIDE;
-  float means[3];
+  const int x = left + column_of_thread(), y = top + row_of_thread();
+  float4 means[3];
   for (int k = 0; k < 3; k++) {  // as in ssim_kernel, no barrier between turns
     const float *from = k == 0 ? f.by_mean : k == 1 ? f.by_square : f.by_product;
-    load_wide(left, top, wide, [&](int i, int j) { return in_image(f, i, j) ? from[(static_cast<int64_t>(c) * f.height + j) * f.width + i] : 0.0f; });
+    for_wide(left, top, [&](int i, int j, int to) { wide[to] = in_image(f, i, j) ? from[place_in(f, c, i, j)] : 0.0f; });
     __syncthreads();
-    blur_rows(f.window, rows, [&](int i) { return wide[i]; });
+    for_stretches([&](int at, int to) {
+      const Stretch s = stretch_of(wide + at);
+      put(rows + to, blur_four(f.window, [&](int i) { return s.v[i]; }));
+    });
     __syncthreads();
     means[k] = blur_columns(f.window, rows);
   }
-  if (!in_image(f, x, y)) return;
-  float g = 0.0f;
-  if (counts(f, x, y)) {
-    const float inverse = static_cast<float>(1.0 / f.total->count), pixel = image_at(f, c, x, y), level = target_at(f, c, x, y);
-    // Formed as 255 x - target, rounded once: its sign, which is L1's gradient, is then exact.
-    const float difference = __fmaf_rn(pixel, 255.0f, -level);
-    const float sign = difference > 0.0f ? 1.0f : difference < 0.0f ? -1.0f : 0.0f;
-    const float by_ssim = means[0] + (2.0f * pixel - 1.0f) * means[1] + __fmaf_rn(level, 1.0f / 255, -0.5f) * means[2];
-    g = ((1.0f - f.ssim_weight) * sign - f.ssim_weight * by_ssim) * inverse;
-  }
-  f.grad_image[(static_cast<int64_t>(c) * f.height + y) * f.width + x] = g;
+  const float inverse = static_cast<float>(1.0 / fmax(f.total->count, 1.0));
+  for (int j = 0; j < EACH; j++)
+    if (in_image(f, x, y + j))
+      f.grad_image[place_in(f, c, x, y + j)] = gradient_at(f, c, x, y + j, part_of(means[0], j), part_of(means[1], j), part_of(means[2], j)) * inverse;
 }
 
 }  // namespace
