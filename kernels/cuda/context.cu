@@ -97,19 +97,19 @@ void Context::set_camera(const SplatForwardArgs &args) {
 void Context::reserve_gaussians(int64_t n) {
   Frame &f = frame_;
   f.n = n;
-  f.counters = counters_.of<Counters>(1);
-  f.records = records_.of<Record>(n);
-  f.keys = keys_.of<uint32_t>(n), f.keys_sorted = keys_sorted_.of<uint32_t>(n);
-  f.ids = ids_.of<uint32_t>(n), f.order = order_.of<uint32_t>(n);
-  f.n_touched = n_touched_.of<uint32_t>(n);
-  f.offsets = offsets_.of<uint64_t>(n + 1), f.first = first_.of<uint64_t>(n);
+  f.counters = counters_.fresh<Counters>(1);
+  f.records = records_.fresh<Record>(n);
+  f.keys = keys_.fresh<uint32_t>(n), f.keys_sorted = keys_sorted_.fresh<uint32_t>(n);
+  f.ids = ids_.fresh<uint32_t>(n), f.order = order_.fresh<uint32_t>(n);
+  f.n_touched = n_touched_.fresh<uint32_t>(n);
+  f.offsets = offsets_.fresh<uint64_t>(n + 1), f.first = first_.fresh<uint64_t>(n);
 }
 
 void Context::reserve_tiles() {
   Frame &f = frame_;
-  f.tile_begin = tile_begin_.of<uint32_t>(f.n_tiles), f.tile_end = tile_end_.of<uint32_t>(f.n_tiles);
-  f.finals = finals_.of<float4>(int64_t(f.n_tiles) * TILE_PIXELS);
-  f.stops = stops_.of<uint32_t>(int64_t(f.n_tiles) * REGIONS);
+  f.tile_begin = tile_begin_.fresh<uint32_t>(f.n_tiles), f.tile_end = tile_end_.fresh<uint32_t>(f.n_tiles);
+  f.finals = finals_.fresh<float4>(int64_t(f.n_tiles) * TILE_PIXELS);
+  f.stops = stops_.fresh<uint32_t>(int64_t(f.n_tiles) * REGIONS);
 }
 
 // Room for `listed` instances and what goes with them.
@@ -121,14 +121,14 @@ void Context::reserve_instances(int64_t listed) {
     numbered_ = static_cast<int64_t>(numbers_.size() / sizeof(uint32_t));
     count_up(numbers, numbered_, queue_);
   }
-  f.owner = owner_.of<uint32_t>(listed);
-  f.instances = instances_.of<uint32_t>(listed);
-  f.masks = masks_.of<uint8_t>(listed);
-  tile_keys_.of<uint32_t>(listed), tile_keys_sorted_.of<uint32_t>(listed);
+  f.owner = owner_.fresh<uint32_t>(listed);
+  f.instances = instances_.fresh<uint32_t>(listed);
+  f.masks = masks_.fresh<uint8_t>(listed);
+  tile_keys_.fresh<uint32_t>(listed), tile_keys_sorted_.fresh<uint32_t>(listed);
   f.n_buckets = listed / BUCKET + f.n_tiles;
-  f.bucket_tile = bucket_tile_.of<uint32_t>(f.n_buckets);
-  f.checkpoints = checkpoints_.of<float4>(f.n_buckets * TILE_PIXELS);
-  f.slots = slots_.of<float4>(listed * SLOT);
+  f.bucket_tile = bucket_tile_.fresh<uint32_t>(f.n_buckets);
+  f.checkpoints = checkpoints_.fresh<float4>(f.n_buckets * TILE_PIXELS);
+  f.slots = slots_.fresh<float4>(listed * SLOT);
 }
 
 void Context::sort_by_depth() {
@@ -328,6 +328,7 @@ void Context::begin_backward(const float *params, const float *grad_image, const
   frame_.grad_transmittance = grad_transmittance;
   frame_.density = density;
   frame_.adam = AdamRates{};
+  frame_.slots = slots_.fresh<float4>(frame_.listed * SLOT);
   stages_.run(SPLAT_STAGE_BACKWARD, queue_.stream, [&] { spread(frame_, queue_); });
 }
 
@@ -375,6 +376,7 @@ void Context::contribution(const SplatContributionArgs &args) {
   frame_.weight_map = args.weight_map;
   frame_.sums = args.sums;
   frame_.peaks = args.peaks;
+  frame_.slots = slots_.fresh<float4>(frame_.listed * SLOT);
   stages_.run(SPLAT_STAGE_CONTRIBUTION, queue_.stream, [&] {
     gpu::contribution(frame_, queue_);
     gather_contribution(frame_, queue_);
@@ -390,9 +392,9 @@ void Context::loss(SplatLossArgs &args) {
   f.image = args.image, f.target = args.target, f.mask = args.mask;
   f.grad_image = args.grad_image, f.error_map = args.error_map;
   const int64_t values = 3 * int64_t(args.width) * args.height;
-  f.by_mean = by_mean_.of<float>(values), f.by_square = by_square_.of<float>(values), f.by_product = by_product_.of<float>(values);
-  f.partial = partial_.of<LossSums>(loss_blocks(args.width, args.height));
-  f.total = total_.of<LossSums>(1);
+  f.by_mean = by_mean_.fresh<float>(values), f.by_square = by_square_.fresh<float>(values), f.by_product = by_product_.fresh<float>(values);
+  f.partial = partial_.fresh<LossSums>(loss_blocks(args.width, args.height));
+  f.total = total_.fresh<LossSums>(1);
   set_ssim_window(f.window);
   if (!waits_ && has_loss_) check(cudaEventSynchronize(loss_arrived_), "the loss before");
   const LossSums before = *sums_;

@@ -15,6 +15,7 @@
 #define SPLAT_UNROLLED(count) _Pragma(SPLAT_TEXT(unroll (count)))
 // An array in shared memory, not initialised.
 #define SPLAT_SHARED(type, name, count) __shared__ __align__(16) type name[count]
+#define SPLAT_FORGET(memory, bytes)  // what lies there no longer counts as written: for the shim's watch
 // What the runtime's launches and graphs know a kernel by.
 template <class... P> void *node_function(void (*kernel)(P...)) { return reinterpret_cast<void *>(kernel); }
 #endif

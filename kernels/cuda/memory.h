@@ -16,6 +16,12 @@ class Buffer {
 
   // At least `count` of T; what was there is lost when it has to grow. Throws OutOfMemory.
   template <class T> T *of(int64_t count) { return static_cast<T *>(reserve(sizeof(T) * static_cast<size_t>(count > 0 ? count : 1))); }
+  // The same for what is written anew in every pass: a read of what the pass before left there is a mistake, which the shim's watch finds.
+  template <class T> T *fresh(int64_t count) {
+    T *memory = of<T>(count);
+    SPLAT_FORGET(memory_, size_);
+    return memory;
+  }
   size_t size() const { return size_; }
 
  private:

@@ -24,6 +24,9 @@ inline splat::shim::Index &blockDim = splat::shim::block_size, &gridDim = splat:
   type *const name = reinterpret_cast<type *>(name##_bytes);             \
   ::splat::shim::poison(name, sizeof(type) * (count), #name)
 
+// What lies there no longer counts as written.
+#define SPLAT_FORGET(memory, bytes) (::splat::shim::watch::forget((memory), (bytes)))
+
 struct dim3 {
   unsigned x, y, z;
   dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}

@@ -38,7 +38,8 @@ struct State {
   std::map<uintptr_t, Range> ranges;
   Range *last = nullptr;
   Shadow shadow;
-  std::string without;
+  std::string without;               // forward.cu:52
+  std::map<uint32_t, bool> is_without;  // by site
   const bool counts = count_accesses();
   State() {
     if (const char *text = getenv("SPLAT_WATCH_WITHOUT")) without = text;
@@ -51,6 +52,13 @@ bool is_without(const Place &place) {
   if (state.without.empty()) return false;
   const char *slash = strrchr(place.file, '/');
   return state.without == std::string(slash ? slash + 1 : place.file) + ":" + std::to_string(place.line);
+}
+
+bool is_without(uint32_t site) {
+  if (state.without.empty()) return false;
+  const auto known = state.is_without.find(site);
+  if (known != state.is_without.end()) return known->second;
+  return state.is_without[site] = look_up({site})[site].line == state.without;
 }
 
 Range *range_at(uintptr_t at) {
@@ -104,7 +112,7 @@ void note(uintptr_t at, size_t bytes, Kind kind, const void *caller) {
   const bool is_shared = range && range->name;
   if (state.counts) return count_access({state.kernel, now.site, now.thread, at, bytes, kind, is_shared});
   if (range && kind != Kind::write) check_written(*range, at, bytes, party_of(kind, now));
-  if (range && kind != Kind::read) mark(*range, at, bytes);
+  if (range && kind != Kind::read && !is_without(now.site)) mark(*range, at, bytes);
   if (const auto other = state.shadow.note(at, bytes, kind, now, is_shared)) {
     report({state.kernel, place_in(range, at), party_of(kind, now), true, party_of(other->kind, other->access)});
   }

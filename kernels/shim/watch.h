@@ -3,7 +3,8 @@
 //  - races: two threads, the same byte, one of them writes, not both by atomics; and nothing between them that CUDA says orders memory. That is a
 //    barrier of their block, or a __syncwarp of their warp; shuffles, votes and ballots order nothing; blocks of one launch are never ordered;
 //  - reads of workspaces that nothing wrote since they were given out, and of shared memory that nothing wrote in this block.
-// SPLAT_WATCH_WITHOUT=forward.cu:52 takes that barrier for one that orders nothing: a test that the watch finds what then goes wrong.
+// SPLAT_WATCH_WITHOUT=forward.cu:52 takes a barrier there for one that orders nothing, a store there for one that writes nothing: a test that the watch
+// finds what then goes wrong.
 // SPLAT_WATCH_ACCESSES=FILE counts accesses instead (accesses.h). In other builds all of this is nothing.
 #pragma once
 #include <stddef.h>
