@@ -111,6 +111,10 @@ class Pieces:
         write_json(self._said(name), {"value": value, "files": sums, "made_from": hash_json(made_from)})
         self.headway.keep()
 
+    def drop(self, name: str) -> None:
+        """Forget a piece; its files are the caller's."""
+        self._said(name).unlink(missing_ok=True)
+
     def _said(self, name: str) -> Path:
         return self.folder / f"{name}.json"
 

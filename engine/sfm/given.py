@@ -1,5 +1,6 @@
 """Poses that came with the photos: sparse points for them, and a model like the one that is otherwise estimated."""
 
+import shutil
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from engine.sfm.context import Context, Photo
 from engine.sfm.frame import VIEW_DISTANCE
 from engine.sfm.models import Model, poses_of
 from engine.sfm.pairs import Pairs
+from engine.sfm.unfinished import TRIANGULATED
+from engine.unfinished import Pieces
 from engine.workspace import replacing
 
 STAGE = "poses"
@@ -103,16 +106,19 @@ def pairs_by_pose(context: Context, posed: Posed, neighbours: int) -> Pairs:
     return sorted(pairs)
 
 
-def triangulate(context: Context, posed: Posed, database: Path) -> Any:
-    """Return a pycolmap reconstruction with the given poses, untouched, and the points that the matches give."""
-    start = _empty_model(posed, database)
-    options = pycolmap.IncrementalPipelineOptions()
-    options.num_threads = 1
-    for group in (options, options.mapper, options.triangulation):
-        group.random_seed = context.seed
-    output = context.folder / "triangulated"
-    output.mkdir()
-    return pycolmap.triangulate_points(start, database, context.images, output, options=options)
+def triangulate(context: Context, posed: Posed, database: Path, pieces: Pieces) -> Any:
+    """Return a pycolmap reconstruction with the given poses, untouched, and the points that the matches give, as it is read from disk."""
+    output = context.folder / TRIANGULATED
+    if pieces.get(TRIANGULATED) is None:
+        options = pycolmap.IncrementalPipelineOptions()
+        options.num_threads = 1
+        for group in (options, options.mapper, options.triangulation):
+            group.random_seed = context.seed
+        shutil.rmtree(output, ignore_errors=True)
+        output.mkdir()
+        pycolmap.triangulate_points(_empty_model(posed, database), database, context.images, output, options=options)
+        pieces.put(TRIANGULATED, {}, sorted(output.iterdir()))
+    return pycolmap.Reconstruction(output)
 
 
 def with_given_points(posed: Posed) -> Any:

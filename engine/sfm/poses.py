@@ -34,9 +34,9 @@ from engine.sfm.masks import write_feature_masks
 from engine.sfm.matching import ViewGraph, match, read_view_graph
 from engine.sfm.models import Model, poses_of
 from engine.sfm.pairs import Pairs, all_pairs, local_metres, neighbour_pairs
-from engine.sfm.undistort import apply_similarity, point_positions, undistort, undistort_layer
-from engine.sfm.unfinished import DATABASE, copy_to_map, is_begun, unfinished
-from engine.unfinished import Headway
+from engine.sfm.undistort import Straightener, apply_similarity, point_positions, undistort
+from engine.sfm.unfinished import DATABASE, STRAIGHT, is_begun, unfinished
+from engine.unfinished import Headway, Pieces
 from engine.workspace import Workspace, read_json, replacing_folder
 
 
@@ -96,7 +96,10 @@ def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[st
         spread = _spread(findings.model)
         with clock.step("undistort", 0.92, 1.0) as report:
             report(0.0, "removing lens distortion")
-            _write(workspace, context, findings.model, similarity, options.poses)
+            _write_model(workspace, findings.model, similarity)
+            with replacing_folder(workspace.undistorted) as aside:
+                straightener = Straightener(workspace, options.poses.max_train_side, folder / STRAIGHT)
+                undistort(context, straightener, aside, Pieces(folder, clock.headway), report)
             report(1.0, f"{len(findings.model)} of {len(photos)} photos placed, {findings.model.n_points} points")
     source = {"source": "given" if is_given else "estimated", "camera_spread": round(spread, 4)}
     return _stats(findings, similarity, clock) | how | source
@@ -116,8 +119,8 @@ def _reconstruct(context: Context, options: PosesOptions, clock: _Clock) -> tupl
         graph = read_view_graph(database, len(pairs))
         warn_of_watermark(graph, clock.on_event)
     with clock.step("mapping", 0.65, 0.92) as report:
-        mapper = Mapper(context, options, report)
-        graph = mapper.run(copy_to_map(database), pairs, graph)
+        mapper = Mapper(context, options, report, Pieces(context.folder, clock.headway))
+        graph = mapper.run(database, pairs, graph)
     how = {"mapper": mapper.mapper, "attempts": [attempt.to_dict() for attempt in mapper.attempts]}
     return Findings(context.photos, keypoints, graph, mapper.best), how
 
@@ -142,7 +145,7 @@ def _take_given(context: Context, given: Path, options: PosesOptions, clock: _Cl
             graph = read_view_graph(database, len(pairs))
         with clock.step("mapping", 0.8, 0.92) as report:
             report(0.0, "placing points")
-            reconstruction = triangulate(context, posed, database)
+            reconstruction = triangulate(context, posed, database, Pieces(context.folder, clock.headway))
     n_scattered = scatter(reconstruction, posed, context.seed, clock.on_event)
     how = {"mapper": "none", "attempts": [], "points": points, "n_scattered": n_scattered}
     return Findings(context.photos, keypoints, graph, as_model(reconstruction)), how
@@ -167,14 +170,10 @@ def _own_frame(context: Context, model: Model) -> Similarity:
     return normalising_similarity(np.stack(list(poses.values())), point_positions(model.reconstruction), metres)
 
 
-def _write(workspace: Workspace, context: Context, model: Model, similarity: Similarity, options: PosesOptions) -> None:
+def _write_model(workspace: Workspace, model: Model, similarity: Similarity) -> None:
     apply_similarity(model.reconstruction, similarity)
     with replacing_folder(workspace.sparse) as aside:
         model.reconstruction.write(aside)
-    with replacing_folder(workspace.undistorted) as aside:
-        undistort(context, workspace.sparse, aside, options.max_train_side)
-        for name, layer in (("masks", workspace.masks), ("alpha", workspace.alpha)):
-            undistort_layer(layer, workspace.sparse, aside / name, options.max_train_side, is_mask=name == "masks")
 
 
 def _metres_by_gps(photos: list[Photo], order: list[str]) -> Array | None:

@@ -1,6 +1,9 @@
 """Write the model, and photos and model without lens distortion, for the trainer."""
 
 import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,9 @@ from PIL import Image
 
 from engine.errors import InternalError
 from engine.geometry import Array, Similarity
-from engine.sfm.context import Context
+from engine.sfm.context import Context, Report
+from engine.unfinished import Pieces, place
+from engine.workspace import Workspace
 
 # The photos are encoded a second time here: high enough not to show.
 _JPEG_QUALITY = 97
@@ -29,51 +34,101 @@ def point_positions(reconstruction: Any) -> Array:
     return np.array([points[key].xyz for key in sorted(points)], np.float64).reshape(-1, 3)
 
 
-def undistort(context: Context, sparse: Path, output: Path, max_side: int) -> None:
-    """Write ``output``/images and ``output``/sparse: every camera PINHOLE, longer sides at most ``max_side``.
+@dataclass(frozen=True)
+class Straightener:
+    """Takes the lens distortion out of photos and of the layers they came with; longer sides end at most ``max_side``.
 
     Cut-outs stay over black, which is right for bilinear resampling: colours are multiplied by alpha.
-
-    Raises ``InternalError`` when a photo of the model is missing afterwards (pycolmap skips what it cannot write with a log line only).
     """
-    options = _options(max_side)
-    pycolmap.undistort_images(
-        output, sparse, context.images, undistort_options=options, jpeg_quality=_JPEG_QUALITY, num_threads=context.n_threads
-    )
-    for extra in output.iterdir():
-        if extra.name not in ("images", "sparse"):
-            shutil.rmtree(extra) if extra.is_dir() else extra.unlink()
-    expected = pycolmap.Reconstruction(sparse)
-    missing = [expected.image(key).name for key in expected.reg_image_ids() if not (output / "images" / expected.image(key).name).is_file()]
-    if missing:
-        raise InternalError(
-            "internal.undistort_failed", "Undistortion failed", f"{len(missing)} photos were not written, first {missing[0]}"
-        )
 
+    workspace: Workspace
+    max_side: int
+    folder: Path
 
-def undistort_layer(layer: Path, sparse: Path, output: Path, max_side: int, *, is_mask: bool) -> None:
-    """Write the layer NAME.png of each photo of the model that has one into ``output`` as its photo was undistorted.
+    def layers(self) -> dict[str, Path]:
+        """Return where masks and alpha lie, by name."""
+        return {"masks": self.workspace.masks, "alpha": self.workspace.alpha}
 
-    A mask is taken from the nearest pixel, alpha bilinearly, as the colours are.
-    """
-    options = _options(max_side)
-    if is_mask:
-        options.warp_options.interpolation = pycolmap.WarpImageOptions.Interpolation.NEAREST_NEIGHBOR
-    model = pycolmap.Reconstruction(sparse)
-    output.mkdir()
-    for key in model.reg_image_ids():
-        image = model.image(key)
-        path = layer / f"{image.name}.png"
-        if not path.is_file():
-            continue
-        with Image.open(path) as opened:
+    def straighten(self, name: str, camera: pycolmap.Camera) -> list[Path]:
+        """Write a photo and its layers below ``folder``; return the files.
+
+        Raises ``InternalError`` when the photo cannot be read or written.
+        """
+        photo = self.folder / "images" / name
+        bitmap = pycolmap.Bitmap.read(self.workspace.images / name, as_rgb=True)
+        is_written = False
+        if bitmap is not None:
+            straight, _ = pycolmap.undistort_image(_options(self.max_side), bitmap, camera)
+            straight.set_jpeg_quality(_JPEG_QUALITY)
+            is_written = straight.write(photo)
+        if not is_written:
+            raise InternalError("internal.undistort_failed", "Undistortion failed", f"{name} was not written without its lens distortion")
+        return [photo, *(self._layer(layer, name, camera) for layer, given in self.layers().items() if (given / f"{name}.png").is_file())]
+
+    def _layer(self, layer: str, name: str, camera: pycolmap.Camera) -> Path:
+        """Write a layer as its photo was undistorted: a mask from the nearest pixel, alpha bilinearly, as the colours are."""
+        options, is_mask, output = _options(self.max_side), layer == "masks", self.folder / layer / f"{name}.png"
+        if is_mask:
+            options.warp_options.interpolation = pycolmap.WarpImageOptions.Interpolation.NEAREST_NEIGHBOR
+        with Image.open(self.layers()[layer] / f"{name}.png") as opened:
             levels = np.asarray(opened.convert("L"))
-        bitmap, _ = pycolmap.undistort_image(options, pycolmap.Bitmap.from_array(levels), model.camera(image.camera_id))
+        bitmap, _ = pycolmap.undistort_image(options, pycolmap.Bitmap.from_array(levels), camera)
         straight = np.asarray(bitmap.to_array(), np.uint8)
         straight = straight.reshape(straight.shape[:2])
         # A layer that was made smaller on the way is interpolated all the same.
         straight = np.where(straight < _HALF, 0, 255).astype(np.uint8) if is_mask else straight
-        Image.fromarray(straight).save(output / f"{image.name}.png", "PNG", compress_level=1)
+        Image.fromarray(straight).save(output, "PNG", compress_level=1)
+        return output
+
+
+def undistort(context: Context, straightener: Straightener, output: Path, pieces: Pieces, report: Report) -> None:
+    """Fill ``output``: images/, masks/, alpha/ and sparse/ with every camera PINHOLE. Photos that an attempt kept are not done again."""
+    model = pycolmap.Reconstruction(straightener.workspace.sparse)
+    cameras = {model.image(key).name: model.camera(model.image(key).camera_id) for key in model.reg_image_ids()}
+    for layer in ("images", *straightener.layers()):
+        (straightener.folder / layer).mkdir(parents=True, exist_ok=True)
+        (output / layer).mkdir()
+    kept = {name: pieces.get(_piece(name), _made_from(straightener, camera)) for name, camera in sorted(cameras.items())}
+    n_kept = len(kept) - sum(said is None for said in kept.values())
+    for said in kept.values():
+        _place([] if said is None else [straightener.folder / path for path in said["files"]], output)
+    with ThreadPoolExecutor(context.n_threads) as pool:
+        works = {name: pool.submit(straightener.straighten, name, cameras[name]) for name, said in kept.items() if said is None}
+        try:
+            for n_done, (name, work) in enumerate(works.items(), start=n_kept + 1):
+                files = work.result()
+                said = {"files": [str(path.relative_to(straightener.folder)) for path in files]}
+                pieces.put(_piece(name), said, files, _made_from(straightener, cameras[name]))
+                _place(files, output)
+                report(n_done / len(kept), f"{n_done} of {len(kept)} photos without lens distortion")
+        finally:
+            for work in works.values():
+                work.cancel()
+    _write_model(context, straightener, next(iter(cameras)), output)
+
+
+def _place(files: list[Path], output: Path) -> None:
+    for path in files:
+        place([path], output / path.parent.name)
+
+
+def _piece(name: str) -> str:
+    return f"straight-{name}"
+
+
+def _made_from(straightener: Straightener, camera: pycolmap.Camera) -> dict[str, Any]:
+    """Photo and layers belong to the folder's key; the camera and the size do not."""
+    lens = [camera.model_name, camera.width, camera.height, *(float(value).hex() for value in camera.params)]
+    return {"camera": lens, "max_side": straightener.max_side, "quality": _JPEG_QUALITY}
+
+
+def _write_model(context: Context, straightener: Straightener, name: str, output: Path) -> None:
+    """Write the model that belongs to the straight photos; pycolmap does so only along with a photo, which is thrown away."""
+    with tempfile.TemporaryDirectory(dir=context.folder) as scratch:
+        pycolmap.undistort_images(
+            scratch, straightener.workspace.sparse, context.images, [name], undistort_options=_options(straightener.max_side)
+        )
+        shutil.move(Path(scratch) / "sparse", output / "sparse")
 
 
 def _options(max_side: int) -> pycolmap.UndistortCameraOptions:

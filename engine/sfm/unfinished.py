@@ -1,24 +1,29 @@
-"""Features and matches outlive the attempt that made them: the database, and how many pairs have been compared.
+"""What outlives an attempt at poses: features and matches in databases, with how many pairs have been compared; models; straight photos.
 
-The mapper works on a copy, because it may add pairs of its own: a stage that was killed gives the bytes of one that was left alone.
+No database that has been mapped from is changed: whoever compares more pairs does it in a copy. So a stage that was killed gives the bytes
+of one that was left alone.
 """
 
 import contextlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import engine.unfinished
 from engine.options import RunOptions
-from engine.workspace import Workspace, hash_file, write_json
+from engine.workspace import Workspace, hash_file, replacing, write_json
 
 STAGE = "poses"
 DATABASE = "database.db"
-MAPPED = "mapped.db"
+DATABASES = ("database.", "completed-", "loose.")
+# Pieces (engine.unfinished) and the folders of their files begin with one of these.
+STRAIGHT = "straight"
+TRIANGULATED = "triangulated"
+PIECES = ("attempt-", "mark-", STRAIGHT, TRIANGULATED)
 # Neither changes features or matches: a run that was given too little time goes on when it is given more.
 _WITHOUT_EFFECT = ("time_limit_s", "min_registered", "target_registered", "max_train_side")
 
@@ -53,10 +58,13 @@ def _compared(database: Path) -> Path:
     return database.with_suffix(".compared.json")
 
 
-def copy_to_map(database: Path) -> Path:
-    """Return a copy of the database for the mapper to add to."""
-    copy = database.with_name(MAPPED)
-    shutil.copyfile(database, copy)
+def copied(database: Path, name: str, prepare: Callable[[Path], None] = lambda _copy: None) -> Path:
+    """Return the copy of a database that goes by this name, for more pairs to be compared in; made and prepared if it is not there."""
+    copy = database.with_name(f"{name}.db")
+    if not copy.is_file():
+        with replacing(copy) as aside:
+            shutil.copyfile(database, aside)
+            prepare(aside)
     return copy
 
 
@@ -67,14 +75,20 @@ def _made_from(workspace: Workspace, options: RunOptions) -> dict[str, Any]:
 
 
 def _clean(folder: Path) -> None:
-    """Remove scratch, and the database as well when it is damaged: COLMAP does not wait for the disk, so a power cut may tear it."""
-    database = folder / DATABASE
-    names = {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", _compared(database).name} if _is_whole(database) else set()
+    """Remove scratch, and databases that are damaged: COLMAP does not wait for the disk, so a power cut may tear them."""
+    databases = [path for path in folder.glob("[!.]*.db") if path.name.startswith(DATABASES)]
+    kept = {name for path in databases if _is_whole(path) for name in _names_of(path)}
     for path in folder.iterdir():
+        if path.name in kept or path.name.startswith(PIECES):
+            continue
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name not in names:
+        else:
             path.unlink()
+
+
+def _names_of(database: Path) -> set[str]:
+    return {database.name, f"{database.name}-wal", f"{database.name}-shm", _compared(database).name}
 
 
 def _is_whole(database: Path) -> bool:

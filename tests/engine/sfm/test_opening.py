@@ -12,6 +12,7 @@ from engine.sfm.mapping import Mapper
 from engine.sfm.matching import read_view_graph
 from engine.sfm.opening import WIDEST_DEG, opening_angle_deg
 from engine.sfm.pairs import Pairs, all_pairs
+from engine.unfinished import Headway, Pieces
 
 N_PHOTOS, WIDTH, HEIGHT, FOCAL = 6, 640, 480, 768.0
 
@@ -62,7 +63,8 @@ class Row:
         pycolmap.verify_matches(self.database, listed, options)
 
     def map(self) -> Mapper:
-        mapper = Mapper(self.context, PosesOptions(), lambda _share, _words: None)
+        pieces = Pieces(self.context.folder, Headway("poses", lambda _event: None))
+        mapper = Mapper(self.context, PosesOptions(), lambda _share, _words: None, pieces)
         mapper.run(self.database, self.pairs, read_view_graph(self.database, len(self.pairs)))
         return mapper
 
