@@ -47,15 +47,18 @@ template <class Value> SPLAT_DEVICE float4 blur_four(const float *w, Value value
 }
 
 struct Stretch {  // of a row, as far as four windows reach
-  float v[EACH + SPLAT_SSIM_TAPS + 1];
+  float v[EACH + SPLAT_SSIM_TAPS - 1];
 };
+static_assert(sizeof(Stretch) == 14 * sizeof(float), "three times four values, and two");
 
 SPLAT_DEVICE Stretch stretch_of(const float *from) {
   Stretch s;
-  for (int i = 0; i < (EACH + SPLAT_SSIM_TAPS + 1) / 4; i++) {
-    const float4 four = reinterpret_cast<const float4 *>(from)[i];
-    s.v[4 * i] = four.x, s.v[4 * i + 1] = four.y, s.v[4 * i + 2] = four.z, s.v[4 * i + 3] = four.w;
+  for (int i = 0; i < 12; i += 4) {
+    const float4 four = *reinterpret_cast<const float4 *>(from + i);
+    s.v[i] = four.x, s.v[i + 1] = four.y, s.v[i + 2] = four.z, s.v[i + 3] = four.w;
   }
+  const float2 two = *reinterpret_cast<const float2 *>(from + 12);
+  s.v[12] = two.x, s.v[13] = two.y;
   return s;
 }
 
