@@ -185,7 +185,7 @@ template <bool GRADIENT> SPLAT_DEVICE void take_region(const Frame &f, const Wor
   const int n = list_region(masks, region, lane, bucket->list, places);
   Pixel pixel = pixel_of<GRADIENT>(f, w, region, lane);
   bucket->grads[lane] = make_float4(pixel.grad[0], pixel.grad[1], pixel.grad[2], 0.0f);
-  __syncwarp();
+  __syncwarp();  // for these, the list, and before the first region the entries
   SPLAT_ROLLED
   for (int from = 0; from < n; from += CHUNK) {
     const uint32_t *list = bucket->list + from;
@@ -214,7 +214,6 @@ template <bool GRADIENT> __global__ void __launch_bounds__(32 * WARPS, 10) sprea
   uint32_t touched = masks;
   for (int d = 16; d > 0; d /= 2) touched |= __shfl_xor_sync(ALL_LANES, touched, d);
   for (int k = 1; k < BATCHES; k++) touched |= touched >> (8 * k);
-  __syncwarp();
   Sums owned[BATCHES] = {};
   SPLAT_ROLLED
   for (touched &= 0xff; touched; touched &= touched - 1)

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Whether the watch finds what is wrong, and only that, in a build with SPLAT_SANITIZE=races: kernels with a mistake each (faults.cu); and our own kernels
+# when a barrier is said to order nothing, every one, or a store to write nothing. A barrier without which nothing is wrong is told too: it can go.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+built=$1
+said=$built/said
+failures=0
+
+fail() {
+  echo "$1"
+  failures=$((failures + 1))
+}
+
+# PROGRAM… must end with the watch's status and say WHAT; with nothing asked for, end well.
+expect() {  # NAME WHAT PROGRAM…
+  local name=$1 what=$2 status=0
+  shift 2
+  "$@" >"$said" 2>&1 || status=$?
+  if [ -z "$what" ]; then
+    [ $status -eq 0 ] || fail "$name is right, and the watch says (status $status): $(tail -n 3 "$said")"
+  else
+    [ $status -eq 66 ] && grep -q "watch: .*$what" "$said" || fail "$name: status $status, and the watch does not say: $what"
+  fi
+}
+
+while IFS=$'\t' read -r name what; do expect "$name" "$what" "$built/splat_faults" "$name"; done < <("$built/splat_faults" list)
+
+expect "the walk" "" "$built/splat_watched"
+for place in $(grep -n '__syncthreads\|__syncwarp' kernels/cuda/*.cu | sed 's|kernels/cuda/||' | cut -d: -f1,2); do
+  expect "without the barrier at $place" "race in" env "SPLAT_WATCH_WITHOUT=$place" "$built/splat_watched"
+done
+
+stores='f\.masks\[.*\] = |f\.finals\[.*\] = |f\.n_touched\[.*\] = |f\.partial\[.*\] = '
+for place in $(grep -nE "$stores" kernels/cuda/*.cu | sed 's|kernels/cuda/||' | cut -d: -f1,2); do
+  expect "without the store at $place" "read of what was never written" env "SPLAT_WATCH_WITHOUT=$place" "$built/splat_watched"
+done
+exit $((failures > 0))
