@@ -29,13 +29,16 @@ _N_SEARCHES = 5
 
 @dataclass(frozen=True)
 class Task:
-    """What to map. ``start`` is the folder of a model to add to; ``made_from`` (JSON) names all that the outcome depends on."""
+    """What to map. ``start`` is the folder of a model to add to; ``on_placed`` hears how many photos were placed, also by attempts before.
+
+    ``made_from`` (JSON) names all that the outcome depends on, beside the database.
+    """
 
     database: Path
     images: Path
     options: Any
     is_over: Callable[[], bool]
-    on_placed: Callable[[], None]
+    on_placed: Callable[[int], None]
     start: Path | None = None
     made_from: Any = None
 
@@ -51,6 +54,7 @@ class _Place:
     n_frames: int = 0
     n_points: int = 0
     n_marks: int = 0
+    n_placed: int = 0
 
 
 def mark_name(mapper: str) -> str:
@@ -182,9 +186,10 @@ class Incremental:
             self._note_size()
         self.model.extract_colors_for_image(image_id, self.task.images)
         self.work += WORK_OF_A_PHOTO
-        self.task.on_placed()
+        self.place.n_placed += 1
         if self.work >= WORK_BETWEEN_MARKS:
             self._mark()
+        self.task.on_placed(self.place.n_placed)
 
     def _adjust_all(self) -> None:
         """Adjust all photos and points together until little changes (COLMAP's iterative global refinement)."""

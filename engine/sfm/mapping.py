@@ -3,7 +3,6 @@
 What an attempt found is kept when it is done, and where it is in the middle (``engine.sfm.incremental``): one killed costs no more.
 """
 
-import itertools
 import shutil
 import tempfile
 import time
@@ -198,18 +197,13 @@ class Mapper:
         options = incremental_options(self.context, how, self.opening_deg)
         options.multiple_models = start is None
         made_from = self._made_from(mapper)
-        task = Task(database, self.context.images, options, self._has_no_time_left, self._on_placed(), start, made_from)
+        task = Task(database, self.context.images, options, self._has_no_time_left, self._on_placed, start, made_from)
         return Incremental(task, self.pieces, mark_name(mapper)).run()
 
-    def _on_placed(self) -> Callable[[], None]:
-        """Count photos as they are placed: progress for the user, and a moment at which a stop request gets through."""
-        placed, n_photos, start = itertools.count(1), len(self.context.photos), 0.2 * len(self.attempts)
-
-        def on_placed() -> None:
-            count = min(next(placed), n_photos)
-            self.report(start + 0.2 * count / n_photos, f"placing the cameras, step {count}")
-
-        return on_placed
+    def _on_placed(self, count: int) -> None:
+        """Tell of a photo that was placed: progress for the user, and a moment at which a stop request gets through."""
+        share = min(count, len(self.context.photos)) / len(self.context.photos)
+        self.report(0.2 * (len(self.attempts) + share), f"placing the cameras, step {count}")
 
     def _global(self, database: Path) -> list[Any]:
         # Calibration rewrites focal lengths and pairs, so it works on a copy.
