@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What can be known of the CUDA kernels without a card: that they compile for every architecture without spills and take what they took before, and that
-# their logic is right, thread by thread, on the CPU (kernels/shim). Everything is built under the folder given.
+# their logic is right, thread by thread, on the CPU (kernels/shim), without races and reads of what was never written. Everything is built under the
+# folder given.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 out=${1:-build/cuda-check}
@@ -41,3 +42,11 @@ step "  address and undefined-behaviour sanitizers: build"
 try build address "splat_cuda splat_every_call_cuda" -DSPLAT_SHIM=ON -DSPLAT_SANITIZE=address
 step "  every call, odd sizes, extreme values"
 try "$out/address/splat_every_call_cuda" quick 1
+step "  races, reads of what was never written: build"
+try build races "splat_every_call_cuda splat_watched splat_faults" -DSPLAT_SHIM=ON -DSPLAT_SANITIZE=races
+step "  what is put in is found: mistakes, each barrier left out"
+try kernels/tests/watch_faults.sh "$out/races"
+for seed in 1 2; do
+  step "  every call, odd sizes, seed $seed"
+  SPLAT_SHIM_SEED=$seed try "$out/races/splat_every_call_cuda" quick 1
+done
