@@ -11,13 +11,14 @@ struct Ellipse {
   float side_y;   // how far below the centre the rightmost point lies, pixels
 };
 
+// Roots and reciprocals are the card's approximations: `reach` has a hundred times their error to spare.
 SPLAT_DEVICE Ellipse ellipse_of(const Record &g) {
   Ellipse e;
   e.x = g.x, e.y = g.y, e.l21 = g.l21, e.l22 = g.l22, e.reach = g.reach;
-  e.inverse_l11 = 1.0f / g.l11;
-  const float root = sqrtf(g.reach), inverse_l22 = 1.0f / g.l22, slope = __fmul_rn(g.l21, inverse_l22);
-  e.half_y = __fmul_rn(root, inverse_l22);
-  e.side_y = __fmul_rn(-__fmul_rn(root, slope) / sqrtf(__fmaf_rn(slope, slope, 1.0f)), inverse_l22);
+  e.inverse_l11 = fast_rcp(g.l11);
+  const float inverse_l22 = fast_rcp(g.l22), slope = __fmul_rn(g.l21, inverse_l22);
+  e.half_y = __fmul_rn(fast_sqrt(g.reach), inverse_l22);
+  e.side_y = __fmul_rn(-e.half_y, __fmul_rn(slope, fast_rsqrt(__fmaf_rn(slope, slope, 1.0f))));
   return e;
 }
 
@@ -28,8 +29,8 @@ SPLAT_DEVICE bool row_extent(const Ellipse &e, float lo, float hi, float *left, 
   const float bottom = fmaxf(lo, -e.half_y), top = fminf(hi, e.half_y);
   const float y_right = clamp(e.side_y, bottom, top), y_left = clamp(-e.side_y, bottom, top);
   const float v_right = __fmul_rn(y_right, e.l22), v_left = __fmul_rn(y_left, e.l22);
-  *right = __fmaf_rn(__fmaf_rn(-y_right, e.l21, sqrtf(fmaxf(__fmaf_rn(-v_right, v_right, e.reach), 0.0f))), e.inverse_l11, e.x);
-  *left = __fmaf_rn(__fmaf_rn(-y_left, e.l21, -sqrtf(fmaxf(__fmaf_rn(-v_left, v_left, e.reach), 0.0f))), e.inverse_l11, e.x);
+  *right = __fmaf_rn(__fmaf_rn(-y_right, e.l21, fast_sqrt(fmaxf(__fmaf_rn(-v_right, v_right, e.reach), 0.0f))), e.inverse_l11, e.x);
+  *left = __fmaf_rn(__fmaf_rn(-y_left, e.l21, -fast_sqrt(fmaxf(__fmaf_rn(-v_left, v_left, e.reach), 0.0f))), e.inverse_l11, e.x);
   return true;
 }
 
