@@ -120,6 +120,7 @@ void write_all(FILE *out) {
   const auto symbols = look_up(sites);
   for (const auto &[key, t] : state().totals) {
     const Symbol &at = symbols.at(key.site);
+    if (!at.is_known) continue;  // the shim's own
     fprintf(out, "%s\t%s\t%s\t%s %s\t%zu\t%llu\t%llu\t%llu\t%llu\n", symbols.at(key.kernel).function.c_str(), at.line.c_str(), at.function.c_str(),
             key.is_shared ? "shared" : "card", name_of(key.kind), key.bytes, static_cast<unsigned long long>(t.requests),
             static_cast<unsigned long long>(t.lanes), static_cast<unsigned long long>(t.done), static_cast<unsigned long long>(t.least));

@@ -60,10 +60,12 @@ inline uint64_t pack(uint64_t v) { return v; }
 template <class T> T unpack(uint64_t bits) { return static_cast<T>(bits); }
 template <> inline float unpack<float>(uint64_t bits) { return to_float(bits); }
 template <class T> T shuffle(T value, int source, uint32_t mask, Place place) {
+  const watch::Aside aside;
   const WarpValues &warp = meet_warp(pack(value), mask, {place, false});
   return source >= 0 && source < 32 && (warp.present >> source & 1) ? unpack<T>(warp.value[source]) : value;
 }
 inline uint32_t ballot(bool predicate, uint32_t mask, Place place) {
+  const watch::Aside aside;
   const WarpValues &warp = meet_warp(predicate, mask, {place, false});
   uint32_t bits = 0;
   for (int i = 0; i < 32; i++)

@@ -275,6 +275,7 @@ void launch(Index grid, Index size, const std::function<void()> &kernel, const v
 }
 
 int meet_block(bool predicate, Place place) {
+  const watch::Aside aside;
   wait_for(Wait::block, place);
   block.place = place;
   block.at_barrier++;
@@ -287,6 +288,7 @@ int meet_block(bool predicate, Place place) {
 }
 
 const WarpValues &meet_warp(uint64_t value, uint32_t mask, Meeting meeting) {
+  const watch::Aside aside;
   const size_t i = static_cast<size_t>(block.current);
   Warp &warp = block.warps[i / 32];
   if (mask != 0xffffffffu || warp.alive != (i / 32 * 32 + 32 <= block.count ? 0xffffffffu : (1u << (block.count % 32)) - 1)) {
@@ -307,6 +309,7 @@ const WarpValues &meet_warp(uint64_t value, uint32_t mask, Meeting meeting) {
 }
 
 void poison(void *memory, size_t bytes, const char *name) {
+  const watch::Aside aside;
   if (!block.poisoned.insert(memory).second) return;
   memset(memory, 0xff, bytes);
   watch::begin_shared(memory, bytes, name);

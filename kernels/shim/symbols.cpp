@@ -51,13 +51,12 @@ std::map<uint32_t, Symbol> look_up(const std::set<uint32_t> &sites) {
   }
   const std::vector<std::string> lines = lines_of(command + " 2>/dev/null");
   Symbol *symbol = nullptr;
-  bool is_known = false;
   for (size_t i = 0; i < lines.size();) {
     if (lines[i].compare(0, 2, "0x") == 0) {
-      symbol = &found[static_cast<uint32_t>(std::stoul(lines[i++], nullptr, 16))], is_known = false;
+      symbol = &found[static_cast<uint32_t>(std::stoul(lines[i++], nullptr, 16))];
       continue;
     }
-    if (i + 1 < lines.size() && symbol && !is_known && is_kernels(lines[i + 1])) *symbol = {short_name(lines[i]), file_of(lines[i + 1])}, is_known = true;
+    if (i + 1 < lines.size() && symbol && !symbol->is_known && is_kernels(lines[i + 1])) *symbol = {short_name(lines[i]), file_of(lines[i + 1]), true};
     i += 2;
   }
   return found;

@@ -10,7 +10,8 @@ namespace splat::shim {
 
 struct Symbol {
   std::string function = "?";
-  std::string line;  // forward.cu:52
+  std::string line;       // forward.cu:52
+  bool is_known = false;  // as a kernel's
 };
 
 // From where this library lies in memory.

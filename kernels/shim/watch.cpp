@@ -104,6 +104,7 @@ void check_written(Range &range, uintptr_t at, size_t bytes, const Party &who) {
 
 void note(uintptr_t at, size_t bytes, Kind kind, const void *caller) {
   if (!is_running || (at >= stack_begin && at < stack_end)) return;
+  const Aside aside;
   Range *range = range_at(at);
   if (!range && is_in_image(at)) return;  // constants, and what the shim keeps
   if (is_atomic) kind = Kind::atomic;
@@ -179,9 +180,12 @@ void library_wrote(const void *memory, size_t bytes) {
 void library_read(const void *memory, size_t bytes) {
   const uintptr_t at = reinterpret_cast<uintptr_t>(memory);
   state.kernel = 0;
-  if (Range *range = range_at(at)) check_written(*range, at, bytes, {Kind::read, 0, {}, 0});
+  Range *range = state.counts ? nullptr : range_at(at);
+  if (range) check_written(*range, at, bytes, {Kind::read, 0, {}, 0});
 }
 
+Aside::Aside() : was_(is_running) { is_running = false; }
+Aside::~Aside() { is_running = was_; }
 Atomic::Atomic() { is_atomic = true; }
 Atomic::~Atomic() { is_atomic = false; }
 

@@ -34,6 +34,14 @@ void forget(const void *memory, size_t bytes);  // what was written there no lon
 void library_wrote(const void *memory, size_t bytes);
 void library_read(const void *memory, size_t bytes);
 
+class Aside {  // while one lives nothing is watched: the shim's own work, whose templates may be those that were compiled to be watched
+ public:
+  Aside();
+  ~Aside();
+
+ private:
+  const bool was_;
+};
 class Atomic {  // what happens while one lives is atomic
  public:
   Atomic();
@@ -53,6 +61,9 @@ inline void freed(const void *) {}
 inline void forget(const void *, size_t) {}
 inline void library_wrote(const void *, size_t) {}
 inline void library_read(const void *, size_t) {}
+struct Aside {
+  ~Aside() {}
+};
 struct Atomic {
   ~Atomic() {}
 };
