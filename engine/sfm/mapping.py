@@ -16,8 +16,9 @@ import pycolmap
 from engine.errors import CapacityError
 from engine.options import PosesOptions
 from engine.sfm.context import Context, Report
-from engine.sfm.incremental import Incremental, Task, forget_mark, mark_name
+from engine.sfm.incremental import Incremental, Task
 from engine.sfm.mapper_options import NARROW_DEG, How, calibrate, global_options, incremental_options
+from engine.sfm.marks import Marks
 from engine.sfm.matching import ViewGraph, forget_matches, match, read_view_graph
 from engine.sfm.models import MIN_MODEL_SIZE, Model, best_model
 from engine.sfm.opening import WIDEST_DEG, opening_angle_deg
@@ -156,7 +157,7 @@ class Mapper:
             said = asdict(replace(model, reconstruction=None)) | {"seconds": time.monotonic() - started}
             if not self._has_no_time_left():
                 self.pieces.put(name, said, sorted(folder.iterdir()), self._made_from(mapper))
-                forget_mark(self.pieces, mark_name(mapper))
+                self._marks(mapper).forget()
         seconds = float(said.pop("seconds"))
         reconstruction = pycolmap.Reconstruction(self._folder(name)) if len(said["names"]) > len(self.best) else None
         return Model(**(said | {"reconstruction": reconstruction})), seconds
@@ -196,9 +197,11 @@ class Mapper:
     def _incremental(self, database: Path, how: How, mapper: str, start: Path | None = None) -> list[Any]:
         options = incremental_options(self.context, how, self.opening_deg)
         options.multiple_models = start is None
-        made_from = self._made_from(mapper)
-        task = Task(database, self.context.images, options, self._has_no_time_left, self._on_placed, start, made_from)
-        return Incremental(task, self.pieces, mark_name(mapper)).run()
+        task = Task(database, self.context.images, options, self._has_no_time_left, self._on_placed, start)
+        return Incremental(task, self._marks(mapper)).run()
+
+    def _marks(self, mapper: str) -> Marks:
+        return Marks(self.pieces, mapper, self._made_from(mapper))
 
     def _on_placed(self, count: int) -> None:
         """Tell of a photo that was placed: progress for the user, and a moment at which a stop request gets through."""

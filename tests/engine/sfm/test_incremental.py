@@ -9,8 +9,9 @@ import pytest
 
 from engine.sfm import incremental
 from engine.sfm.context import Context, Deadline
-from engine.sfm.incremental import Incremental, Task, forget_mark
+from engine.sfm.incremental import Incremental, Task
 from engine.sfm.mapper_options import incremental_options
+from engine.sfm.marks import Marks
 from engine.unfinished import Headway, Pieces
 
 WIDTH, HEIGHT, FOCAL = 640, 480, 600.0
@@ -76,9 +77,9 @@ class Run:
     """Attempts at mapping a database in one folder; ``made_from`` is what they say they depend on."""
 
     def __init__(self, database: Path, root: Path, made_from: str = "") -> None:
-        self.folder, self.database, self.made_from = root / "pieces", database, made_from
+        self.folder, self.database = root / "pieces", database
         self.folder.mkdir(exist_ok=True, parents=True)
-        self.pieces = Pieces(self.folder, Headway("poses", lambda _event: None))
+        self.marks = Marks(Pieces(self.folder, Headway("poses", lambda _event: None)), "test", made_from)
         self.placed: list[int] = []
 
     def options(self) -> pycolmap.IncrementalPipelineOptions:
@@ -93,8 +94,8 @@ class Run:
             if count == stop_at:
                 raise Stopped
 
-        task = Task(self.database, self.folder, self.options(), lambda: False, on_placed, made_from=self.made_from)
-        return Incremental(task, self.pieces, "mark-test").run()
+        task = Task(self.database, self.folder, self.options(), lambda: False, on_placed)
+        return Incremental(task, self.marks).run()
 
     def stop(self, count: int) -> None:
         with pytest.raises(Stopped):
@@ -175,5 +176,5 @@ def test_a_mark_that_is_forgotten_leaves_nothing(database: Path, tmp_path: Path)
     run = Run(database, tmp_path)
     run.stop(4)
     assert len(list(run.folder.glob("mark-test*"))) == 2, "the model of the last mark only, and its note"
-    forget_mark(run.pieces, "mark-test")
+    run.marks.forget()
     assert not list(run.folder.iterdir())
