@@ -8,6 +8,7 @@
 #include <set>
 #include <tuple>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "symbols.h"
@@ -29,20 +30,21 @@ struct Key {
 };
 
 struct Totals {
-  uint64_t requests = 0, lanes = 0, done = 0, least = 0;
+  uint64_t requests = 0, lanes = 0, done = 0, least = 0, first = 0;
 };
 
 // What the lanes of one warp did at one place since they last met.
 struct Run {
   Totals *totals = nullptr;
   size_t bytes = 0;
-  bool is_shared = false, is_begun = false;
+  bool is_shared = false, is_load = false, is_begun = false;
   std::vector<uintptr_t> lanes[32];
 };
 
 struct Warp {
   std::unordered_map<uint64_t, Run> runs;
   std::vector<Run *> begun;
+  std::unordered_set<uintptr_t> seen[2];  // sectors that it has touched in this block: stored to, loaded from
 };
 
 struct State {
@@ -61,11 +63,13 @@ size_t distinct(std::vector<uintptr_t> &values) {
   return static_cast<size_t>(std::unique(values.begin(), values.end()) - values.begin());
 }
 
-void count_sectors(const std::vector<uintptr_t> &addresses, size_t bytes, Totals *to) {
+void count_sectors(const std::vector<uintptr_t> &addresses, size_t bytes, std::unordered_set<uintptr_t> &seen, Totals *to) {
   std::vector<uintptr_t> sectors, starts = addresses;
   for (const uintptr_t at : addresses)
     for (uintptr_t sector = at / SECTOR; sector <= (at + bytes - 1) / SECTOR; sector++) sectors.push_back(sector);
-  to->done += distinct(sectors);
+  sectors.resize(distinct(sectors));
+  to->done += sectors.size();
+  for (const uintptr_t sector : sectors) to->first += seen.insert(sector).second;
   to->least += (distinct(starts) * bytes + SECTOR - 1) / SECTOR;
 }
 
@@ -90,14 +94,14 @@ void count_banks(const std::vector<uintptr_t> &addresses, const std::vector<size
   }
 }
 
-void count_request(const Run &run, size_t turn) {
+void count_request(Warp &warp, const Run &run, size_t turn) {
   std::vector<uintptr_t> addresses;
   std::vector<size_t> lanes;
   for (size_t lane = 0; lane < 32; lane++)
     if (turn < run.lanes[lane].size()) addresses.push_back(run.lanes[lane][turn]), lanes.push_back(lane);
   run.totals->requests++;
   run.totals->lanes += lanes.size();
-  run.is_shared ? count_banks(addresses, lanes, run.bytes, run.totals) : count_sectors(addresses, run.bytes, run.totals);
+  run.is_shared ? count_banks(addresses, lanes, run.bytes, run.totals) : count_sectors(addresses, run.bytes, warp.seen[run.is_load], run.totals);
 }
 
 void put(const Counted &access, uint32_t piece, uintptr_t at, size_t bytes) {
@@ -106,7 +110,8 @@ void put(const Counted &access, uint32_t piece, uintptr_t at, size_t bytes) {
   Run &run = warp.runs[number];
   if (!run.is_begun) {
     const Key key{access.kernel, access.site, piece, access.kind, access.is_shared, bytes};
-    run.totals = &state().totals[key], run.bytes = bytes, run.is_shared = access.is_shared, run.is_begun = true;
+    run.totals = &state().totals[key], run.bytes = bytes, run.is_shared = access.is_shared, run.is_load = access.kind == Kind::read;
+    run.is_begun = true;
     warp.begun.push_back(&run);
   }
   run.lanes[access.thread % 32].push_back(at);
@@ -121,9 +126,10 @@ void write_all(FILE *out) {
   for (const auto &[key, t] : state().totals) {
     const Symbol &at = symbols.at(key.site);
     if (!at.is_known) continue;  // the shim's own
-    fprintf(out, "%s\t%s\t%s\t%s %s\t%zu\t%llu\t%llu\t%llu\t%llu\n", symbols.at(key.kernel).function.c_str(), at.line.c_str(), at.function.c_str(),
+    fprintf(out, "%s\t%s\t%s\t%s %s\t%zu\t%llu\t%llu\t%llu\t%llu\t%llu\n", symbols.at(key.kernel).function.c_str(), at.line.c_str(), at.function.c_str(),
             key.is_shared ? "shared" : "card", name_of(key.kind), key.bytes, static_cast<unsigned long long>(t.requests),
-            static_cast<unsigned long long>(t.lanes), static_cast<unsigned long long>(t.done), static_cast<unsigned long long>(t.least));
+            static_cast<unsigned long long>(t.lanes), static_cast<unsigned long long>(t.done), static_cast<unsigned long long>(t.least),
+            static_cast<unsigned long long>(t.first));
   }
 }
 
@@ -150,7 +156,7 @@ void count_met(size_t w) {
   for (Run *run : warp.begun) {
     size_t most = 0;
     for (const auto &lane : run->lanes) most = std::max(most, lane.size());
-    for (size_t turn = 0; turn < most; turn++) count_request(*run, turn);
+    for (size_t turn = 0; turn < most; turn++) count_request(warp, *run, turn);
     for (auto &lane : run->lanes) lane.clear();
     run->is_begun = false;
   }
@@ -159,6 +165,12 @@ void count_met(size_t w) {
 
 void count_met_all() {
   for (size_t w = 0; w < 32; w++) count_met(w);
+}
+
+void count_block() {
+  count_met_all();
+  for (Warp &warp : state().warps)
+    for (auto &seen : warp.seen) seen.clear();
 }
 
 }  // namespace splat::shim

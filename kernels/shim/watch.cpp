@@ -136,7 +136,7 @@ void begin_block() {
 }
 
 void end_block() {
-  if (state.counts) count_met_all();
+  if (state.counts) count_block();
 }
 
 void go_on(size_t thread, const char *stack, size_t stack_bytes) {

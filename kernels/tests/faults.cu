@@ -17,7 +17,7 @@ constexpr int THREADS = 64;
 struct Memory {
   int *shared_by_all, *out;
   unsigned char *bytes;
-  int *unwritten;
+  int *unwritten, *wide;
 };
 
 enum class Order { none, shuffle, warp, block };
@@ -76,6 +76,25 @@ template <bool WRITTEN> __global__ void shared_kernel(const Memory m) {  // writ
   m.out[blockIdx.x * THREADS + threadIdx.x] = values[threadIdx.x];
 }
 
+// Nothing is wrong with these: what they cost is counted, six warps each.
+template <int STRIDE> __global__ void reads_kernel(const Memory m) {
+  const unsigned i = blockIdx.x * THREADS + threadIdx.x;
+  m.out[i] = m.wide[i * STRIDE];
+}
+
+template <int STRIDE> __global__ void banks_kernel(const Memory m) {
+  SPLAT_SHARED(int, values, STRIDE * THREADS);
+  values[STRIDE * threadIdx.x] = 1;
+  m.out[blockIdx.x * THREADS + threadIdx.x] = 0;
+}
+
+template <int STRIDE> __global__ void wide_banks_kernel(const Memory m) {
+  SPLAT_SHARED(float4, values, STRIDE * THREADS);
+  values[STRIDE * threadIdx.x] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  const float4 mine = values[STRIDE * threadIdx.x];
+  m.out[blockIdx.x * THREADS + threadIdx.x] = mine.x > mine.y;
+}
+
 struct Case {
   const char *name;
   const char *told;  // what the watch says of it; NULL: nothing, it is right
@@ -118,6 +137,12 @@ const Case CASES[] = {
     {"shared_memory_written", nullptr, [](const Memory &m) { start(shared_kernel<true>, m); }},
     {"a_copy_of_what_was_forgotten", "read by a library or a copy", copied<true>},
     {"a_copy_of_what_was_written", nullptr, copied<false>},
+    {"reads_side_by_side", nullptr, [](const Memory &m) { start(reads_kernel<1>, m); }},
+    {"reads_a_sector_each", nullptr, [](const Memory &m) { start(reads_kernel<8>, m); }},
+    {"banks_met_once", nullptr, [](const Memory &m) { start(banks_kernel<1>, m); }},
+    {"banks_met_twice", nullptr, [](const Memory &m) { start(banks_kernel<2>, m); }},
+    {"wide_banks_met_once", nullptr, [](const Memory &m) { start(wide_banks_kernel<1>, m); }},
+    {"wide_banks_met_twice", nullptr, [](const Memory &m) { start(wide_banks_kernel<2>, m); }},
 };
 
 }  // namespace
@@ -133,6 +158,7 @@ int main(int count, char **words) {
   cudaMalloc(reinterpret_cast<void **>(&m.out), 3 * THREADS * sizeof(int));
   cudaMalloc(reinterpret_cast<void **>(&m.bytes), 3 * THREADS);
   cudaMalloc(reinterpret_cast<void **>(&m.unwritten), 3 * THREADS * sizeof(int));
+  cudaMalloc(reinterpret_cast<void **>(&m.wide), 8 * 3 * THREADS * sizeof(int)), cudaMemsetAsync(m.wide, 0, 8 * 3 * THREADS * sizeof(int), nullptr);
   for (const Case &each : CASES)
     if (!strcmp(wanted, each.name)) return each.run(m), 0;
   fprintf(stderr, "no case is called %s\n", wanted);

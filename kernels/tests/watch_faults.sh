@@ -26,6 +26,20 @@ expect() {  # NAME WHAT PROGRAM…
 
 while IFS=$'\t' read -r name what; do expect "$name" "$what" "$built/splat_faults" "$name"; done < <("$built/splat_faults" list)
 
+# What is counted (shim/accesses.h): requests, lanes, sectors or rounds of the banks, the least of them, sectors met for the first time.
+expect_counts() {  # NAME WHAT BYTES COUNTS…
+  local name=$1 row
+  shift
+  row=$(printf '%s\t' "$@")
+  SPLAT_WATCH_ACCESSES=$said "$built/splat_faults" "$name" && grep -q "${row%?}\$" "$said" || fail "$name: $* is not what was counted: $(cat "$said")"
+}
+expect_counts reads_side_by_side "card load" 4 6 192 24 24 24
+expect_counts reads_a_sector_each "card load" 4 6 192 192 24 192
+expect_counts banks_met_once "shared store" 4 6 192 6 6 0
+expect_counts banks_met_twice "shared store" 4 6 192 12 6 0
+expect_counts wide_banks_met_once "shared load" 16 6 192 24 24 0
+expect_counts wide_banks_met_twice "shared load" 16 6 192 48 24 0
+
 expect "the walk" "" "$built/splat_watched"
 for place in $(grep -n '__syncthreads\|__syncwarp' kernels/cuda/*.cu | sed 's|kernels/cuda/||' | cut -d: -f1,2); do
   expect "without the barrier at $place" "race in" env "SPLAT_WATCH_WITHOUT=$place" "$built/splat_watched"
