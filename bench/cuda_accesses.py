@@ -28,6 +28,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "benchmarks" / "cuda_accesses.md"
 GAUSSIANS, WIDTH, HEIGHT, BLENDED = 20_000, 480, 270, 30.0  # blended: gaussians a pixel
 POINTS = 2_000  # of the search for neighbours, which looks at all pairs
 FILE = "SPLAT_WATCH_ACCESSES"
+COLUMNS = 10  # of the watch's lines
 WORST = 15
 
 
@@ -60,9 +61,10 @@ def parse(text: str) -> list[Line]:
     """Return the lines that the watch wrote, those of one place in the source added up; raises ``ValueError`` for other text."""
     sums: dict[tuple[str, str, str, int], list[int]] = defaultdict(lambda: [0] * 5)
     for row in text.splitlines():
-        kernel, place, _, what, wide, *counts = row.split("\t")
-        if len(counts) != 5:
+        cells = row.split("\t")
+        if len(cells) != COLUMNS:
             raise ValueError(f"{row!r} is no line of {FILE}")
+        kernel, place, _, what, wide, *counts = cells
         total = sums[kernel, place, what, int(wide)]
         for i, count in enumerate(counts):
             total[i] += int(count)
