@@ -11,18 +11,19 @@ from engine.workspace import Workspace
 from tests.data.cameras import Walk
 from tests.data.make_data import make_capture
 from tests.engine.killing import files_of, kill_after, kill_at, left_behind, run_whole
+from tests.engine.photos.draw import jpeg_bytes, texture
 from tests.engine.sfm.marking import run
+from tests.engine.sfm.test_given import write_transforms
 
 N_PLACED = 5
 
 
 @pytest.fixture(scope="module")
 def matched(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Five photos of one plaza and one of another, all compared: what comes next is mapping."""
+    """Five photos of a plaza and one of something else, all compared: what comes next is mapping."""
     folder = tmp_path_factory.mktemp("matched")
     make_capture(folder / "photos", Walk(N_PLACED, 480, 360))
-    make_capture(folder / "other", Walk(1, 480, 360, seed=3))
-    (folder / "other" / "IMG_0001.jpg").rename(folder / "photos" / "other.jpg")
+    (folder / "photos" / "other.jpg").write_bytes(jpeg_bytes(texture(3)))
     workspace = Workspace.at(folder / "work", folder / "photos")
     run_whole(workspace, "ingest")
     kill_at(workspace, "poses", "placing the cameras")
@@ -114,6 +115,22 @@ def test_a_stage_killed_at_any_moment_gives_the_bytes_of_one_left_alone(matched:
         kill_after(workspace, "poses", delay)
     run_whole(workspace, "poses")
     assert made(workspace) == made(untouched), f"killed after {delays} s"
+
+
+def test_points_for_given_poses_are_placed_once(tmp_path: Path) -> None:
+    truth = make_capture(tmp_path / "photos", Walk(N_PLACED, 400, 300))
+    write_transforms(tmp_path / "transforms.json", truth.views)
+    workspace = Workspace.at(tmp_path / "work", tmp_path / "photos")
+    run_whole(workspace, "ingest")
+    untouched = copy_of(workspace, tmp_path / "untouched")
+    run_whole(untouched, "poses")
+    kill_at(workspace, "poses", "1 of 5 photos without lens distortion")
+    points = folder_of(workspace) / "triangulated" / "points3D.bin"
+    placed_at = points.stat().st_mtime_ns
+    assert straight(kill_at(workspace, "poses", "2 of 5 photos without lens distortion")) == [2]
+    assert points.stat().st_mtime_ns == placed_at
+    run_whole(workspace, "poses")
+    assert made(workspace) == made(untouched)
 
 
 def test_what_a_power_cut_tears_is_made_again(alone: dict[str, bytes], workspace: Workspace) -> None:
