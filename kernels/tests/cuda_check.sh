@@ -43,7 +43,7 @@ try build address "splat_cuda splat_every_call_cuda" -DSPLAT_SHIM=ON -DSPLAT_SAN
 step "  every call, odd sizes, extreme values"
 try "$out/address/splat_every_call_cuda" quick 1
 step "  races, reads of what was never written: build"
-try build races "splat_every_call_cuda splat_watched splat_faults" -DSPLAT_SHIM=ON -DSPLAT_SANITIZE=races
+try build races "splat_every_call_cuda splat_watched splat_faults splat_shadow" -DSPLAT_SHIM=ON -DSPLAT_SANITIZE=races
 step "  what is put in is found: mistakes, each barrier left out"
 try kernels/tests/watch_faults.sh "$out/races"
 for seed in 1 2; do

@@ -24,6 +24,7 @@ expect() {  # NAME WHAT PROGRAM…
   fi
 }
 
+expect "what is kept of the past" "" "$built/splat_shadow"
 while IFS=$'\t' read -r name what; do expect "$name" "$what" "$built/splat_faults" "$name"; done < <("$built/splat_faults" list)
 
 # What is counted (shim/accesses.h): requests, lanes, sectors or rounds of the banks, the least of them, sectors met for the first time.
