@@ -87,12 +87,19 @@ SPLAT_DEVICE void add_density(const Frame &f, int64_t id, const Screen<float> &s
   to[2] = fmaxf(to[2], radius);
 }
 
-// Line 0 of the gradient, and what the other three are made of.
+// Line 0 of the gradient, and what the other three are made of. The colours come first: their bases need not be kept beside all of the projection.
 SPLAT_DEVICE void gradient_of(const Frame &f, int64_t id, const Sums &h, Shared *shared, int thread) {
   const Record r = f.records[id];
   const float *row = f.params + SPLAT_ROW * id;
-  float line[16];
+  float line[16], by[16], by_view[3] = {0.0f, 0.0f, 0.0f};
   load_line(row, line);
+  const float colour[3] = {r.r > 0.0f ? h.v[6] : 0.0f, r.g > 0.0f ? h.v[7] : 0.0f, r.b > 0.0f ? h.v[8] : 0.0f};
+  for (int k = 0; k < 3; k++) by[11 + k] = colour[k] * SPLAT_SH_0, shared->colour[thread][k] = colour[k];
+  if (f.degree > 0) {
+    float basis[16];
+    add_view_dependence(f, row, line, colour, basis, by_view);
+    put_line(shared->basis[thread], thread, basis);
+  }
   Screen<float> s;
   project_centre(f.lens, line[0], line[1], line[2], &s);
   project_shape(f.lens, line + 3, line + 6, &s);
@@ -108,21 +115,13 @@ SPLAT_DEVICE void gradient_of(const Frame &f, int64_t id, const Sums &h, Shared 
     const float u = __fmaf_rn(r.l11, s.a[k], r.l21 * s.a[3 + k]), v = r.l22 * s.a[3 + k];
     g.log_scale[k] = 2.0f * factor * __fmaf_rn(u * u, h.v[3], __fmaf_rn(2.0f * u * v, h.v[4], v * v * h.v[5]));
   }
-  float by_logit = r.opacity < SPLAT_OPACITY_MAX ? h.v[0] * (1.0f - r.opacity) : 0.0f;
+  by[10] = r.opacity < SPLAT_OPACITY_MAX ? h.v[0] * (1.0f - r.opacity) : 0.0f;
   if (f.out_params) {
-    by_logit = __fmaf_rn(r.opacity * (1.0f - r.opacity), f.adam.opacity_reg, by_logit);
+    by[10] = __fmaf_rn(r.opacity * (1.0f - r.opacity), f.adam.opacity_reg, by[10]);
     for (int k = 0; k < 3; k++) g.log_scale[k] = __fmaf_rn(s.s[k], f.adam.scale_reg, g.log_scale[k]);
   }
-  const float colour[3] = {r.r > 0.0f ? h.v[6] : 0.0f, r.g > 0.0f ? h.v[7] : 0.0f, r.b > 0.0f ? h.v[8] : 0.0f};
-  if (f.degree > 0) {
-    float basis[16];
-    add_view_dependence(f, row, line, colour, basis, g.mean);
-    put_line(shared->basis[thread], thread, basis);
-  }
-  float by[16];
-  for (int k = 0; k < 3; k++) by[k] = g.mean[k], by[3 + k] = g.log_scale[k], by[11 + k] = colour[k] * SPLAT_SH_0, shared->colour[thread][k] = colour[k];
+  for (int k = 0; k < 3; k++) by[k] = g.mean[k] + by_view[k], by[3 + k] = g.log_scale[k];
   for (int k = 0; k < 4; k++) by[6 + k] = g.quat[k];
-  by[10] = by_logit;
   by[14] = by[15] = 0.0f;
   put_line(shared->line[thread], thread, by);
   if (f.density) add_density(f, id, s, gx, gy);
@@ -151,7 +150,7 @@ SPLAT_DEVICE float4 four_of(const Shared *shared, int row, int quarter) {  // of
 SPLAT_DEVICE float step_one(const AdamRates &a, float p, float g, float lr, float decay1, float decay2, float *m, float *v) {
   *m = __fmaf_rn(*m, decay1, g * (1.0f - a.beta1));
   *v = __fmaf_rn(*v, decay2, g * g * (1.0f - a.beta2));
-  return p - lr * a.step_scale * *m / __fmaf_rn(sqrtf(*v), a.root_scale, a.eps);
+  return __fmaf_rn(-lr * a.step_scale, *m * fast_rcp(__fmaf_rn(fast_sqrt(*v), a.root_scale, a.eps)), p);
 }
 
 SPLAT_DEVICE void step_four(const Frame &f, int64_t id, int quarter, const float4 &g, float decay1, float decay2) {
@@ -185,6 +184,7 @@ __global__ void __launch_bounds__(GROUP) gradient_kernel(const Frame f) {
   __syncthreads();
   const bool with_rest = f.degree > 0 && (f.grad_params || f.adam.with_rest);
   const int bits = f.grad_params || with_rest ? 4 : 2;  // of a quarter's number
+  SPLAT_UNROLLED(2)  // so that twice as much is on its way from memory
   for (int i = thread; i < GROUP << bits; i += GROUP) {
     const int row = i >> bits, quarter = i & ((1 << bits) - 1);
     if (base + row >= f.n) break;

@@ -27,14 +27,26 @@ SPLAT_DEVICE float target_at(const LossFrame &f, int channel, int x, int y) { re
 SPLAT_DEVICE int column_of_thread() { return static_cast<int>(threadIdx.x) % SIDE; }
 SPLAT_DEVICE int row_of_thread() { return static_cast<int>(threadIdx.x) / SIDE * EACH; }
 
-// Calls `load(x, y, to)` for each pixel of the block and its surroundings: from where, to where in [WIDE][PITCH].
-template <class Load> SPLAT_DEVICE void for_wide(int left, int top, Load load) {
-  static_assert(WIDE <= 2 * SIDE);
-  const int column = column_of_thread(), x = left + column - REACH;
-  SPLAT_UNROLLED(3)
-  for (int row = static_cast<int>(threadIdx.x) / SIDE; row < WIDE; row += THREADS / SIDE) {
-    load(x, top + row - REACH, row * PITCH + column);
-    if (column < WIDE - SIDE) load(x + SIDE, top + row - REACH, row * PITCH + column + SIDE);
+// Calls `load(inside, place)` for each pixel of the block and its surroundings (whether the picture has it, where in a plane: 0 where not), then `store(to,
+// value)`, to where in [WIDE][PITCH]. A few loads at a time and without a branch, so that they are on their way together.
+template <class Load, class Store> SPLAT_DEVICE void load_wide(const LossFrame &f, int left, int top, Load load, Store store) {
+  constexpr int STEP = THREADS / SIDE, MARGIN = WIDE - SIDE;  // rows that all threads take together; columns that are left over
+  constexpr int NEAR = (WIDE + STEP - 1) / STEP, ALL = NEAR + (WIDE * MARGIN + THREADS - 1) / THREADS, TOGETHER = 4;
+  static_assert(ALL % TOGETHER == 0);
+  for (int from = 0; from < ALL; from += TOGETHER) {
+    decltype(load(true, 0)) values[TOGETHER];
+    int to[TOGETHER];
+    for (int i = 0; i < TOGETHER; i++) {
+      const int k = from + i, rest = static_cast<int>(threadIdx.x) + (k - NEAR) * THREADS;
+      const int row = k < NEAR ? static_cast<int>(threadIdx.x) / SIDE + k * STEP : rest / MARGIN;
+      const int column = k < NEAR ? column_of_thread() : SIDE + rest % MARGIN;
+      const int x = left + column - REACH, y = top + row - REACH;
+      const bool inside = in_image(f, x, y);
+      values[i] = load(inside, inside ? y * f.width + x : 0);
+      to[i] = row < WIDE ? row * PITCH + column : -1;
+    }
+    for (int i = 0; i < TOGETHER; i++)
+      if (to[i] >= 0) store(to[i], values[i]);
   }
 }
 
@@ -112,37 +124,43 @@ struct Sums {  // over a thread's few pixels of one channel
   float l1, ssim, mse;
 };
 
-// What one value of one pixel adds to the sums; leaves SSIM's derivatives for the gradient.
-SPLAT_DEVICE void add_value(const LossFrame &f, int c, int x, int y, bool used, const Ssim &s, Sums *sums, float *error) {
-  const int at = place_in(f, c, x, y);
+// What one pixel's value, and its target's, add to the sums; where it does not count both are the same. Leaves SSIM's derivatives for the gradient.
+SPLAT_DEVICE void add_value(const LossFrame &f, int at, bool used, float x, float y, const Ssim &s, Sums *sums, float *error) {
   if (f.grad_image) f.by_mean[at] = used ? s.by_mean : 0.0f, f.by_square[at] = used ? s.by_square : 0.0f, f.by_product[at] = used ? s.by_product : 0.0f;
-  const float difference = fabsf(__fmaf_rn(f.image[at], 255.0f, -target_at(f, c, x, y))) * (1.0f / 255);
-  sums->l1 += used ? difference : difference * 0.0f;  // what is not finite shows in the sum, also where it does not count
-  if (!used) return;
+  const float difference = fabsf(x - y), value = used ? s.value : 0.0f;
+  sums->l1 += difference;
   sums->mse = __fmaf_rn(difference, difference, sums->mse);
-  sums->ssim += s.value;
-  *error += (1.0f - s.value) * (1.0f / 3);
+  sums->ssim += value;
+  *error += used ? (1.0f - value) * (1.0f / 3) : 0.0f;
 }
 
-__global__ void __launch_bounds__(THREADS) ssim_kernel(const LossFrame f) {
+__global__ void __launch_bounds__(THREADS, 3) ssim_kernel(const LossFrame f) {
   SPLAT_SHARED(float, x_wide, WIDE *PITCH);
   SPLAT_SHARED(float, y_wide, WIDE *PITCH);
   SPLAT_SHARED(float, rows, 5 * PLANE);
   SPLAT_SHARED(double, totals, THREADS);
   const int left = static_cast<int>(blockIdx.x) * SIDE, top = static_cast<int>(blockIdx.y) * SIDE;
-  const int x = left + column_of_thread(), y = top + row_of_thread();
+  const int x = left + column_of_thread(), y = top + row_of_thread(), middle = (row_of_thread() + REACH) * PITCH + column_of_thread() + REACH;
   LossSums mine = {};
   bool used[EACH];
   for (int j = 0; j < EACH; j++) used[j] = counts(f, x, y + j), mine.count += used[j] ? 3.0 : 0.0;
-  float error[EACH] = {};
+  float error[EACH] = {}, check = 0.0f;
   SPLAT_ROLLED
   for (int c = 0; c < 3; c++) {  // without a barrier between turns: each array's readers have met one before it is written again
-    for_wide(left, top, [&](int i, int j, int to) {
-      const bool is_used = counts(f, i, j);
-      x_wide[to] = (is_used ? f.image[place_in(f, c, i, j)] : 0.0f) - 0.5f;
-      y_wide[to] = __fmaf_rn(is_used ? target_at(f, c, i, j) : 0.0f, 1.0f / 255, -0.5f);
-    });
+    const float *image = f.image + place_in(f, c, 0, 0);
+    const uint8_t *target = f.target + c;
+    load_wide(
+        f, left, top,
+        [&](bool inside, int place) {
+          const bool is_used = inside && (!f.mask || f.mask[place]);
+          const float pixel = image[place], level = static_cast<float>(target[3 * place]);
+          check = __fmaf_rn(pixel, 0.0f, check);  // what is not finite shows in the sum, also where it does not count
+          return make_float2((is_used ? pixel : 0.0f) - 0.5f, __fmaf_rn(is_used ? level : 0.0f, 1.0f / 255, -0.5f));
+        },
+        [&](int to, const float2 &both) { x_wide[to] = both.x, y_wide[to] = both.y; });
     __syncthreads();
+    float values[EACH], levels[EACH];
+    for (int j = 0; j < EACH; j++) values[j] = x_wide[middle + j * PITCH], levels[j] = y_wide[middle + j * PITCH];
     for_stretches([&](int from, int to) {
       const Stretch sx = stretch_of(x_wide + from), sy = stretch_of(y_wide + from);
       put(rows + to, blur_four(f.window, [&](int i) { return sx.v[i]; }));
@@ -158,12 +176,13 @@ __global__ void __launch_bounds__(THREADS) ssim_kernel(const LossFrame f) {
     for (int j = 0; j < EACH; j++) {
       if (!in_image(f, x, y + j)) continue;
       const Ssim s = ssim_of(part_of(means[0], j), part_of(means[1], j), part_of(means[2], j), part_of(means[3], j), part_of(means[4], j));
-      add_value(f, c, x, y + j, used[j], s, &sums, error + j);
+      add_value(f, place_in(f, c, x, y + j), used[j], values[j], levels[j], s, &sums, error + j);
     }
     mine.l1 += static_cast<double>(sums.l1), mine.ssim += static_cast<double>(sums.ssim), mine.mse += static_cast<double>(sums.mse);
   }
   for (int j = 0; j < EACH; j++)
     if (f.error_map && in_image(f, x, y + j)) f.error_map[place_in(f, 0, x, y + j)] = error[j];
+  mine.l1 += static_cast<double>(check);
   const double l1 = block_sum(mine.l1, totals), ssim = block_sum(mine.ssim, totals), mse = block_sum(mine.mse, totals);
   const double count = block_sum(mine.count, totals);
   if (threadIdx.x == 0) f.partial[blockIdx.y * gridDim.x + blockIdx.x] = LossSums{l1, ssim, mse, count};
@@ -199,8 +218,14 @@ __global__ void __launch_bounds__(THREADS) loss_gradient_kernel(const LossFrame 
   const int x = left + column_of_thread(), y = top + row_of_thread();
   float4 means[3];
   for (int k = 0; k < 3; k++) {  // as in ssim_kernel, no barrier between turns
-    const float *from = k == 0 ? f.by_mean : k == 1 ? f.by_square : f.by_product;
-    for_wide(left, top, [&](int i, int j, int to) { wide[to] = in_image(f, i, j) ? from[place_in(f, c, i, j)] : 0.0f; });
+    const float *from = (k == 0 ? f.by_mean : k == 1 ? f.by_square : f.by_product) + place_in(f, c, 0, 0);
+    load_wide(
+        f, left, top,
+        [&](bool inside, int place) {
+          const float value = from[place];
+          return inside ? value : 0.0f;
+        },
+        [&](int to, float value) { wide[to] = value; });
     __syncthreads();
     for_stretches([&](int at, int to) {
       const Stretch s = stretch_of(wide + at);
