@@ -25,7 +25,7 @@ inline splat::shim::Index &blockDim = splat::shim::block_size, &gridDim = splat:
   ::splat::shim::poison(name, sizeof(type) * (count), #name)
 
 // What lies there no longer counts as written.
-#define SPLAT_FORGET(memory, bytes) (::splat::shim::watch::forget((memory), (bytes)))
+#define SPLAT_FORGET(memory, bytes) (::splat::shim::forget((memory), (bytes)))
 
 struct dim3 {
   unsigned x, y, z;

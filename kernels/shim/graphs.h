@@ -8,6 +8,8 @@
 #include <tuple>
 #include <vector>
 
+#include "late.h"
+
 enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorMemoryAllocation = 2,
@@ -20,7 +22,6 @@ using cudaStream_t = struct ShimStream *;
 
 namespace splat::shim {
 
-using Job = std::function<void()>;
 using Kernel = std::function<Job(const dim3 &, const dim3 &, void **)>;  // to a launch of its own, with copies of the arguments
 
 struct Node {
@@ -78,9 +79,9 @@ inline void add_node(cudaGraph_t graph, cudaGraphNode_t *node, const cudaGraphNo
   *node = graph->nodes.back();
 }
 
-// Does a job now, or when the graph that the stream is captured into runs.
+// Does a job now (or late), or when the graph that the stream is captured into runs.
 inline void on_stream(cudaStream_t stream, Job job) {
-  if (!stream || !stream->captured) return job();
+  if (!stream || !stream->captured) return Late::all().put(std::move(job));
   const cudaGraphNode_t last = stream->captured->nodes.empty() ? nullptr : stream->captured->nodes.back();
   cudaGraphNode_t node;
   add_node(stream->captured, &node, &last, last ? 1 : 0, std::move(job));
@@ -102,6 +103,11 @@ inline void run(const std::vector<Node> &nodes, const std::map<cudaGraphNode_t, 
 inline void fill(void *to, int value, size_t bytes) {
   memset(to, value, bytes);
   watch::library_wrote(to, bytes);
+}
+
+// In its turn: what was asked for before may still read it.
+inline void forget(void *memory, size_t bytes) {
+  Late::all().put([=] { watch::forget(memory, bytes); });
 }
 
 inline void copy(void *to, const void *from, size_t bytes) {
@@ -163,4 +169,6 @@ inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) { return delete ex
 inline cudaError_t cudaGraphExecKernelNodeSetParams(cudaGraphExec_t exec, cudaGraphNode_t node, const cudaKernelNodeParams *p) {
   return exec->nodes.at(exec->places.at(node)).job = p->func(p->gridDim, p->blockDim, p->kernelParams), cudaSuccess;
 }
-inline cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t) { return splat::shim::run(exec->nodes, exec->places), cudaSuccess; }
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {  // as it is now, whatever is written into it later
+  return splat::shim::on_stream(stream, [copy = *exec] { splat::shim::run(copy.nodes, copy.places); }), cudaSuccess;
+}

@@ -1,10 +1,11 @@
-// The runtime's calls for the shim: device memory is host memory, a stream does everything at once or, while it is captured, nothing.
+// The runtime's calls for the shim: device memory is host memory, a stream does everything at once (or late), or, while it is captured, nothing.
 // SPLAT_SHIM_MEMORY limits the memory, in bytes, for tests of running out. Included by cuda_shim.h.
 #pragma once
 #include <chrono>
 
 struct ShimEvent {
   std::chrono::steady_clock::time_point time;
+  uint64_t place = 0;  // of what was asked for before it
 };
 using cudaEvent_t = ShimEvent *;
 enum cudaMemcpyKind { cudaMemcpyDeviceToHost, cudaMemcpyHostToDevice, cudaMemcpyDeviceToDevice, cudaMemcpyDefault };
@@ -57,6 +58,7 @@ inline cudaError_t cudaMalloc(void **to, size_t bytes) {
 }
 inline cudaError_t cudaFree(void *memory) {
   if (!memory) return cudaSuccess;
+  splat::shim::Late::all().wait();  // as a card does
   char *base = static_cast<char *>(memory) - splat::shim::HEADER;
   size_t bytes;
   memcpy(&bytes, base, sizeof bytes);
@@ -73,8 +75,11 @@ inline cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
   *free_bytes = held < *total ? *total - held : 0;
   return cudaSuccess;
 }
-inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
-  return splat::shim::on_stream(stream, [=] { splat::shim::copy(to, from, bytes); }), cudaSuccess;
+// What the host hands over is read at once, wherever it lies: no page of ours that goes that way is pinned.
+inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  if (kind != cudaMemcpyHostToDevice) return splat::shim::on_stream(stream, [=] { splat::shim::copy(to, from, bytes); }), cudaSuccess;
+  const auto *values = static_cast<const char *>(from);
+  return splat::shim::on_stream(stream, [to, held = std::vector<char>(values, values + bytes)] { splat::shim::copy(to, held.data(), held.size()); }), cudaSuccess;
 }
 inline cudaError_t cudaGraphAddMemcpyNode1D(cudaGraphNode_t *node, cudaGraph_t graph, const cudaGraphNode_t *after, size_t count, void *to, const void *from,
                                             size_t bytes, cudaMemcpyKind) {
@@ -83,12 +88,16 @@ inline cudaError_t cudaGraphAddMemcpyNode1D(cudaGraphNode_t *node, cudaGraph_t g
 inline cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream) {
   return splat::shim::on_stream(stream, [=] { splat::shim::fill(to, value, bytes); }), cudaSuccess;
 }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return splat::shim::is_capturing() ? cudaErrorStreamCaptureUnsupported : cudaSuccess; }
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  return splat::shim::is_capturing() ? cudaErrorStreamCaptureUnsupported : (splat::shim::Late::all().wait(), cudaSuccess);
+}
 inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
 inline cudaError_t cudaEventCreate(cudaEvent_t *e) { return *e = new ShimEvent{}, cudaSuccess; }
 inline cudaError_t cudaEventDestroy(cudaEvent_t e) { return delete e, cudaSuccess; }
-inline cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t) { return e->time = std::chrono::steady_clock::now(), cudaSuccess; }
-inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+inline cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t) {
+  return e->time = std::chrono::steady_clock::now(), e->place = splat::shim::Late::all().end(), cudaSuccess;
+}
+inline cudaError_t cudaEventSynchronize(cudaEvent_t e) { return splat::shim::Late::all().wait(e->place), cudaSuccess; }
 inline cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to) {
   return *ms = std::chrono::duration<float, std::milli>(to->time - from->time).count(), cudaSuccess;
 }

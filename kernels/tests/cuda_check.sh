@@ -40,13 +40,13 @@ step "  the compress stage"
 SPLATWORKS_KERNELS=$out/shim SPLATWORKS_DEVICE=cuda try "$python" -m pytest -q -p no:cacheprovider tests/engine/compress/test_compress.py
 step "  address and undefined-behaviour sanitizers: build"
 try build address "splat_cuda splat_every_call_cuda" -DSPLAT_SHIM=ON -DSPLAT_SANITIZE=address
-step "  every call, odd sizes, extreme values"
-try "$out/address/splat_every_call_cuda" quick 1
+step "  every call, odd sizes, a card as late as it may be"
+SPLAT_SHIM_LATE=1 try "$out/address/splat_every_call_cuda" quick 1
 step "  races, reads of what was never written: build"
 try build races "splat_every_call_cuda splat_watched splat_faults splat_shadow" -DSPLAT_SHIM=ON -DSPLAT_SANITIZE=races
 step "  what is put in is found: mistakes, each barrier left out"
 try kernels/tests/watch_faults.sh "$out/races"
-for seed in 1 2; do
-  step "  every call, odd sizes, seed $seed"
-  SPLAT_SHIM_SEED=$seed try "$out/races/splat_every_call_cuda" quick 1
+for late in 0 1; do
+  step "  every call, odd sizes, $([ $late = 1 ] && echo late || echo at once)"
+  SPLAT_SHIM_LATE=$late SPLAT_SHIM_SEED=$((late + 1)) try "$out/races/splat_every_call_cuda" quick 1
 done

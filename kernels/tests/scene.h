@@ -81,6 +81,14 @@ struct Results {
   }
 };
 
+// Waits for a card that is not waited for: an array that is looked at for values that are not finite is.
+inline int wait_for_all(SplatContext *context) {
+  static float points[6], distances[2];  // which outlive what is asked for here
+  auto knn = sized<SplatKnnArgs>();
+  knn.k = 1, knn.n = 2, knn.points = points, knn.mean_sq_dist = distances;
+  return splat_knn(context, &knn);
+}
+
 // Forward, loss twice (the second with the target kept), backward, contribution, two steps of Adam (the second without the SH rest), neighbours,
 // and as many descriptors matched with half as many others.
 inline Results walk(SplatContext *context, const Floats &rows, const Walk &w) {
@@ -141,7 +149,7 @@ inline Results walk(SplatContext *context, const Floats &rows, const Walk &w) {
   for (size_t i = 0; i < points.size(); i++) points[i] = rows[i / 3 * SPLAT_ROW + i % 3];
   auto knn = sized<SplatKnnArgs>();
   knn.k = 3, knn.n = n, knn.points = points.data(), knn.mean_sq_dist = r.distances.data();
-  if (!done(splat_knn(context, &knn))) return r;
+  if (!done(splat_knn(context, &knn)) || !done(wait_for_all(context))) return r;
 
   Draws draws(count);
   std::vector<uint8_t> a(128 * count), b(128 * (count / 2));
