@@ -180,7 +180,7 @@ class Incremental:
             self.model.update_point_3d_errors()
             model = self.model
             self._leave(discard=False)
-            self.place.models.append(self.marks.write_model(self.place, model))
+            self.place.models.append(self.marks.add(self.place, model))
         return not is_stopped and options.multiple_models and len(self.place.models) < options.max_num_models and n_total < self._enough
 
     @property
@@ -191,7 +191,7 @@ class Incremental:
         """Keep the model in work, and go on from what was kept."""
         model, is_stuck = self.model, self.place.is_stuck
         self._leave(discard=False)
-        self.place.current, self.place.is_stuck = self.marks.write_model(self.place, model), is_stuck
+        self.place.current, self.place.is_stuck = self.marks.add(self.place, model), is_stuck
         self.marks.write(self.place)
         self.work = 0
         self.mapper = self._new_mapper()

@@ -20,7 +20,7 @@ from engine.sfm.incremental import Incremental, Task
 from engine.sfm.mapper_options import NARROW_DEG, How, calibrate, global_options, incremental_options
 from engine.sfm.marks import Marks
 from engine.sfm.matching import ViewGraph, forget_matches, match, read_view_graph
-from engine.sfm.models import MIN_MODEL_SIZE, Model, best_model
+from engine.sfm.models import MIN_MODEL_SIZE, Model, best_model, write_model
 from engine.sfm.opening import WIDEST_DEG, opening_angle_deg
 from engine.sfm.pairs import Pairs
 from engine.sfm.unfinished import copied
@@ -153,7 +153,7 @@ class Mapper:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             if len(model) > len(self.best):
-                model.reconstruction.write(folder)
+                write_model(model.reconstruction, folder)
             said = asdict(replace(model, reconstruction=None)) | {"seconds": time.monotonic() - started}
             if not self._has_no_time_left():
                 self.pieces.put(name, said, sorted(folder.iterdir()), self._made_from(mapper))

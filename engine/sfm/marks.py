@@ -8,6 +8,7 @@ from typing import Any
 
 import pycolmap
 
+from engine.sfm.models import write_model
 from engine.unfinished import Pieces
 
 
@@ -60,12 +61,12 @@ class Marks:
         self.pieces.drop(self.name)
         self._remove(Place())
 
-    def write_model(self, place: Place, model: Any) -> str:
+    def add(self, place: Place, model: Any) -> str:
         """Write a model; return its name."""
         place.n_written += 1
         name = f"{self.name}-m{place.n_written}"
         self._folder(name).mkdir()
-        model.write(self._folder(name))
+        write_model(model, self._folder(name))
         return name
 
     def model(self, name: str) -> Any:

@@ -1,6 +1,9 @@
 """What a mapper returns, judged: the largest sound group of its models, and the photos outside it."""
 
+import errno
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,6 +57,19 @@ def _keep_only(reconstruction: Any, names: set[str]) -> None:
         if image.name not in names:
             reconstruction.deregister_frame(image.frame_id)
     reconstruction.update_point_3d_errors()
+
+
+def write_model(reconstruction: Any, folder: Path) -> None:
+    """Write a model into a folder. Raises ``OSError`` when the disk is full: COLMAP goes on all the same, and chokes on reading that."""
+    reconstruction.write(folder)
+    images = [reconstruction.image(image_id) for image_id in reconstruction.reg_image_ids()]
+    expected = {
+        "images.bin": 8 + sum(73 + len(image.name.encode()) + 24 * image.num_points2D() for image in images),
+        "points3D.bin": 8 + 51 * reconstruction.num_points3D() + 8 * reconstruction.compute_num_observations(),
+    }
+    for name, size_bytes in expected.items():
+        if (folder / name).stat().st_size != size_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / name))
 
 
 def poses_of(reconstruction: Any) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:

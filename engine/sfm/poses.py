@@ -32,7 +32,7 @@ from engine.sfm.health import STAGE, Findings, camera_spread, require_sound, war
 from engine.sfm.mapping import STRICT_RATIO, Mapper
 from engine.sfm.masks import write_feature_masks
 from engine.sfm.matching import ViewGraph, match, read_view_graph
-from engine.sfm.models import Model, poses_of
+from engine.sfm.models import Model, poses_of, write_model
 from engine.sfm.pairs import Pairs, all_pairs, local_metres, neighbour_pairs
 from engine.sfm.undistort import Straightener, apply_similarity, point_positions, undistort
 from engine.sfm.unfinished import DATABASE, STRAIGHT, is_begun, unfinished
@@ -96,7 +96,7 @@ def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[st
         spread = _spread(findings.model)
         with clock.step("undistort", 0.92, 1.0) as report:
             report(0.0, "removing lens distortion")
-            _write_model(workspace, findings.model, similarity)
+            _write_sparse(workspace, findings.model, similarity)
             with replacing_folder(workspace.undistorted) as aside:
                 straightener = Straightener(workspace, options.poses.max_train_side, folder / STRAIGHT)
                 undistort(context, straightener, aside, Pieces(folder, clock.headway), report)
@@ -170,10 +170,10 @@ def _own_frame(context: Context, model: Model) -> Similarity:
     return normalising_similarity(np.stack(list(poses.values())), point_positions(model.reconstruction), metres)
 
 
-def _write_model(workspace: Workspace, model: Model, similarity: Similarity) -> None:
+def _write_sparse(workspace: Workspace, model: Model, similarity: Similarity) -> None:
     apply_similarity(model.reconstruction, similarity)
     with replacing_folder(workspace.sparse) as aside:
-        model.reconstruction.write(aside)
+        write_model(model.reconstruction, aside)
 
 
 def _metres_by_gps(photos: list[Photo], order: list[str]) -> Array | None:

@@ -1,5 +1,7 @@
 """Mapping with marks: the same numbers as COLMAP's own without one, the same bytes whoever stopped it and where."""
 
+import resource
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
@@ -178,3 +180,18 @@ def test_a_mark_that_is_forgotten_leaves_nothing(database: Path, tmp_path: Path)
     assert len(list(run.folder.glob("mark-test*"))) == 2, "the model of the last mark only, and its note"
     run.marks.forget()
     assert not list(run.folder.iterdir())
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may grow beyond 33 kB, what SQLite needs and nine photos exceed: to whoever writes one that is a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (33_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.usefixtures("often", "small_files")
+def test_a_mark_that_the_disk_has_no_room_for_is_an_error(database: Path, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        Run(database, tmp_path).map()
