@@ -113,7 +113,7 @@ KERNELS = (
     Kernel("find_bad_value_kernel", lambda c: (_warps(3 * c.pixels / 8),), lambda c: c.pixels * 12),
     Kernel(
         "spread_kernel<1>",
-        lambda c: (c.buckets, c.turns, c.sixteens, c.fours, 2 * c.sixteens),  # the last: two rows of pixels a lane
+        lambda c: (c.buckets, c.turns, c.eights, c.fours),
         lambda c: c.pairs * (4 + 4 + 48 + 1 + 48) + (c.turns - c.tiles * 8) * 512 + c.pixels * 28,
     ),
     Kernel("gradient_kernel", lambda c: _gradient_trips(c, rest=False), lambda c: _gradient_bytes(c, rest=False)),

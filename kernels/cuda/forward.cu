@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(TILE_PIXELS) blend_kernel(const Frame f) {
   const uint32_t begin = f.tile_begin[tile], end = f.tile_end[tile];
   const int64_t bucket = first_bucket(f, tile);
   for (uint32_t i = static_cast<uint32_t>(thread); i * BUCKET < end - begin; i += TILE_PIXELS) f.bucket_tile[bucket + i] = static_cast<uint32_t>(tile);
-  if (thread == 0) entries[ENTRIES] = {make_float4(0.0f, 0.0f, 0.0f, 0.0f), make_float4(0.0f, -1e30f, 0.0f, 0.0f), 0.0f, {0.0f, 0.0f, 0.0f}};
+  if (thread == 0) entries[ENTRIES] = {make_float4(0.0f, 0.0f, 0.0f, 0.0f), make_float4(0.0f, NEVER, 0.0f, 0.0f), 0.0f, {0.0f, 0.0f, 0.0f}};
 
   // A pixel outside the image starts finished, so that it never holds its region back.
   Pixel pixel = {static_cast<float>(in_x), static_cast<float>(in_y), in_image ? 1.0f : 0.0f, 0.0f, 0.0f, 0.0f};

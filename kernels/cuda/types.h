@@ -18,6 +18,7 @@ constexpr int BUCKET = 2 * BATCH;     // list entries that one warp takes backwa
 constexpr int ENTRIES = 256;          // list entries staged in shared memory at a time
 constexpr uint32_t HIDDEN = 0xffffffffu;  // depth key of a gaussian that is not drawn, tile of a bucket that is not used
 constexpr int SLOT = 3;               // float4 a (gaussian, tile) pair: nine sums, three spare
+constexpr float NEVER = -1e30f;       // log2 of an opacity that no pixel sees: of an entry that only fills up a list
 constexpr float LOG2E = 1.44269504088896341f, LN2 = 0.69314718055994531f;
 constexpr float ALPHA_CUT_LOG2 = -7.99435343685885793f;  // log2(1/255)
 
