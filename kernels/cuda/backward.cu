@@ -103,7 +103,7 @@ SPLAT_DEVICE int list_entries(Held *held, const uint32_t *masks, int region, int
     length += __popc(all);
   }
   if (lane < GROUP) held->list[length + lane] = BUCKET;
-  __syncwarp();
+  __syncwarp();  // for the list, and before the first region the entries
   return length;
 }
 
@@ -193,7 +193,7 @@ template <bool GRADIENT> SPLAT_DEVICE void work_region(Held *held, Pixel pixel, 
       add_gradients(entry, sums, row, counts);
     else
       add_contributions(entry, sums, row, counts);
-    __syncwarp();  // before products are written again, and sums read
+    __syncwarp();  // before products and list are written again, and sums read
   }
 }
 
@@ -227,12 +227,10 @@ template <bool GRADIENT> __global__ void __launch_bounds__(32 * WARPS) spread_ke
     hold(held->entries + BATCH * k + lane, g, local_of(g, w.tile_x, w.tile_y));
   }
   if (lane == 0) hold(held->entries + BUCKET, Record{}, {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, NEVER});
-  __syncwarp();
   SPLAT_ROLLED
   for (int region = 0; region < REGIONS; region++) {
     const int length = list_entries(held, masks, region, lane);
     if (length > 0) work_region<GRADIENT>(held, load_pixel<GRADIENT>(f, w, region, lane), region, length, lane);
-    __syncwarp();  // before the list is written again
   }
   for (int k = 0; k < BATCHES; k++) {
     if (w.from + static_cast<uint32_t>(BATCH * k + lane) >= w.to) continue;
