@@ -8,11 +8,11 @@ through shared memory and shuffles; the bytes that it has to move at the copy ba
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.cuda_counts import WARP, Counts, count
+from bench.cuda_counts import Counts, count
+from bench.cuda_kernels import GRADIENT_WITH_REST, KERNELS, Kernel
 from bench.cuda_sass import SOURCES, Part, disassemble, has_tools, kernels_in, parts_of
 from bench.gpu_scenes import SIZES, read
 
@@ -23,15 +23,6 @@ FLOOR_MS = 0.0025  # a launch in a row of them, the gap before it included
 SORT_PASS_MS = 0.006  # a pass of CUB's radix sort over few elements: two waits of blocks for those before
 REST_EVERY = 4  # steps of the recipe to one that steps the higher colour bases
 GOALS = {1_000_000: (250, 400), 3_000_000: (110, 180)}  # steps/s: goal, stretch
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """One kernel of a step: how often a warp runs each part of it, in the order of ``parts_of``, and the bytes it moves."""
-
-    name: str
-    trips: Callable[[Counts], tuple[float, ...]]
-    size_bytes: Callable[[Counts], float]
 
 
 @dataclass(frozen=True)
@@ -60,73 +51,12 @@ class Row:
         return max(self.bounds.values())
 
 
-def _warps(threads: float) -> float:
-    return threads / WARP
-
-
-def _loss_warps(c: Counts) -> float:  # blocks of 32 x 32 pixels, four pixels a thread
-    return 8.0 * -(-c.width // 32) * -(-c.height // 32)
-
-
-def _gradient_trips(c: Counts, rest: bool) -> tuple[float, ...]:
-    rows = 8.0 if rest else 2.0  # of the loop over sixteenths of rows, two at a time
-    few = c.pairs_at_most
-    return (c.warps, c.warps * (few // 4), c.warps * 1.5, c.many_pairs, c.many_pairs * 0.5, c.warps * rows)
-
-
-def _gradient_bytes(c: Counts, rest: bool) -> float:
-    lines = 5 * (192.0 if rest else 0.0)  # without a read of the parameters: their line was read for the direction's gradient
-    return c.n * 4 + c.pairs * 48 + c.visible * (256 + 48 + 8 + 8 + 32 + 5 * 64 + lines)
-
-
-# How often each part runs: what is in no loop first, then the loops by address. What a comment does not say follows from the source.
-KERNELS = (
-    Kernel(
-        "project_kernel",
-        lambda c: (c.warps + 0.1 * _warps(c.n), c.warps * c.tile_rows),  # a warp of hidden ones ends after a tenth
-        lambda c: c.n * (64 + 12) + c.visible * (192 + 48),
-    ),
-    Kernel("counts_by_depth_kernel", lambda c: (_warps(c.n),), lambda c: c.n * 12 + c.visible * 36),
-    Kernel(
-        "emit_kernel<uint16_t>",
-        # Rows are a lane's, one column or two each; the loop of four columns is rare. A tall one is a whole warp's.
-        lambda c: (_warps(c.visible), _warps(c.visible) * c.small_rows, 0.0, c.tall, c.tall, 0.0),
-        lambda c: c.visible * (16 + 32 + 64) + c.pairs * 6,
-    ),
-    Kernel("ranges_kernel<uint16_t>", lambda c: (_warps(c.pairs),), lambda c: c.pairs * 2),
-    Kernel(
-        "blend_kernel",
-        lambda c: (c.tiles * 8, c.tiles, c.blocks * 8, c.looked, c.fours),
-        lambda c: c.staged * (4 + 4 + 48 + 1) + (c.looked - c.tiles * 8) * 512 + c.pixels * 28,
-    ),
-    Kernel(
-        "ssim_kernel",
-        # 336 stretches of a row for 256 threads: 1.3125 each.
-        lambda c: (_loss_warps(c), 3 * _loss_warps(c), 3 * 1.3125 * _loss_warps(c)),
-        lambda c: c.pixels * (12 + 3 + 36),
-    ),
-    Kernel(
-        "loss_gradient_kernel",
-        lambda c: (3 * _loss_warps(c), 9 * _loss_warps(c), 9 * 1.3125 * _loss_warps(c)),
-        lambda c: c.pixels * (36 + 15 + 12),
-    ),
-    Kernel("find_bad_value_kernel", lambda c: (_warps(3 * c.pixels / 8),), lambda c: c.pixels * 12),
-    Kernel(
-        "spread_kernel<1>",
-        lambda c: (c.buckets, c.turns, c.eights, c.fours),
-        lambda c: c.pairs * (4 + 4 + 48 + 1 + 48) + (c.turns - c.tiles * 8) * 512 + c.pixels * 28,
-    ),
-    Kernel("gradient_kernel", lambda c: _gradient_trips(c, rest=False), lambda c: _gradient_bytes(c, rest=False)),
-)
-GRADIENT_WITH_REST = Kernel("gradient_kernel", lambda c: _gradient_trips(c, rest=True), lambda c: _gradient_bytes(c, rest=True))
-
-
 def row_of(kernel: Kernel, counts: Counts, parts: list[Part], name: str = "") -> Row:
     """Return what is foreseen for a kernel; raises ``ValueError`` where its machine code has other loops than the table says."""
     trips = kernel.trips(counts)
     if len(trips) != len(parts):
         raise ValueError(
-            f"{kernel.name}: {len(parts) - 1} loops in nvcc's code, {len(trips) - 1} in bench/cuda_model.py; correct the table"
+            f"{kernel.name}: {len(parts) - 1} loops in nvcc's code, {len(trips) - 1} in bench/cuda_kernels.py; correct the table"
         )
     times = list(zip(parts, trips, strict=True))
     return Row(

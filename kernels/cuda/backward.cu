@@ -1,9 +1,9 @@
 // Backward, front to back: a warp takes a bucket of a tile's list and the tile's regions (8x4 pixels) one after another. A region's share of the bucket
-// is worked off eight entries at a time, in two passes: first a lane is a pixel, carries its transmittance T and P = (what lies behind, background
-// included) . dloss/dcolour from entry to entry and leaves two products of each in shared memory; then a lane is an entry and a row of eight pixels, and
-// adds those products up in registers. So every lane has something to do in both passes, and a sum over 32 pixels costs two shuffles, not five.
-// An entry's sums over the regions are kept beside it and go out in one write: no atomics, the same bits every time.
-// Forward left T and the colour so far at each bucket's start, so all buckets run at once. What forward had finished with is left out.
+// is worked off eight entries at a time: a lane is an entry and a row of eight pixels, and works out what they have in common; then it is a pixel, carries
+// its transmittance T and P = (what lies behind, background included) . dloss/dcolour from entry to entry and leaves two products of each in shared
+// memory; then it is the entry and the row again, and adds those products up in registers. So every lane has something to do all the time, and a sum
+// over 32 pixels costs two shuffles, not five. An entry's sums over the regions are kept beside it and go out in one write: no atomics, the same bits
+// every time. Forward left T and the colour so far at each bucket's start, so all buckets run at once. What forward had finished with is left out.
 #include "ellipse.h"
 #include "kernels.h"
 
@@ -12,7 +12,6 @@ namespace splat::gpu {
 namespace {
 
 constexpr int WARPS = 2;   // a block
-constexpr int GROUP = 8;   // entries whose products lie in shared memory at once
 constexpr int PITCH = 34;  // float2 from one entry's products to the next one's: eight entries, 16 bytes each, then meet all 32 banks once
 constexpr int BATCHES = BUCKET / BATCH;
 static_assert(ENTRIES % BUCKET == 0 && BATCH == 32, "a lane has one entry of each batch");
@@ -22,16 +21,18 @@ struct Sums {
 };
 
 struct Entry {
-  float4 head, middle;  // u0, v0, l11, l21; l22, lo, red, green
-  float blue, last;     // the ninth sum
+  float4 place;     // u0, v0, l21, l22
+  float4 colour;    // l11, red, green, blue
+  float lo, last;   // the ninth sum
   float spare[2];
-  float4 sums[2];       // the first eight
+  float4 sums[2];   // the first eight
 };
 
 struct Held {  // by a warp, in shared memory
-  Entry entries[BUCKET + 1];        // the last one is never drawn: lists are filled up with it
-  float2 products[GROUP * PITCH];   // of an entry at each of 32 pixels: alpha * dloss/dalpha, and its weight
-  uint16_t list[BUCKET + GROUP];    // entries that touch the region, by depth
+  Entry entries[BUCKET + 1];         // the last one is never drawn: lists are filled up with it
+  float2 products[SET * PITCH];      // of an entry at each of 32 pixels: alpha * dloss/dalpha, and its weight
+  float2 rows[SET * REGION_HEIGHT];  // by row, of an entry: u at its first pixel, the power without u's part
+  uint16_t list[BUCKET + SET];       // entries that touch the region, by depth
 };
 static_assert(sizeof(Entry) == 80 && sizeof(Held) % 16 == 0, "16 bytes at a time are read");
 
@@ -52,17 +53,17 @@ SPLAT_DEVICE Work work_of(const Frame &f, int64_t bucket, uint32_t tile_number) 
 }
 
 struct Pixel {
-  float x, y;     // place in the tile
+  float x;        // place in its region's row
   float t, p;     // before the entry whose turn it is
   float grad[3];  // dloss/dcolour; for contributions the map's weight
 };
 
 // A lane's pixel of a region as it was when the bucket began.
 template <bool GRADIENT> SPLAT_DEVICE Pixel load_pixel(const Frame &f, const Work &w, int region, int lane) {
-  const int in_x = place_x(region, lane), in_y = place_y(region, lane), x = w.tile_x * TILE + in_x, y = w.tile_y * TILE + in_y;
+  const int x = w.tile_x * TILE + place_x(region, lane), y = w.tile_y * TILE + place_y(region, lane);
   const bool in_image = x < f.width && y < f.height;
   const int thread = region * 32 + lane;
-  Pixel pixel = {static_cast<float>(in_x), static_cast<float>(in_y), 0.0f, 0.0f, {0.0f, 0.0f, 0.0f}};
+  Pixel pixel = {static_cast<float>(lane % REGION_WIDTH), 0.0f, 0.0f, {0.0f, 0.0f, 0.0f}};
   const float4 state = w.start == 0 ? make_float4(in_image ? 1.0f : 0.0f, 0.0f, 0.0f, 0.0f) : f.checkpoints[w.bucket * TILE_PIXELS + thread];
   const int64_t plane = static_cast<int64_t>(f.width) * f.height, place = static_cast<int64_t>(y) * f.width + x;
   pixel.t = state.x;
@@ -81,19 +82,27 @@ template <bool GRADIENT> SPLAT_DEVICE Pixel load_pixel(const Frame &f, const Wor
 }
 
 // One entry at one pixel.
-template <bool GRADIENT> SPLAT_DEVICE float2 product_of(const Entry &entry, Pixel *pixel) {
-  const float4 head = entry.head, middle = entry.middle;
-  float u, v;
-  const float power = pair_power({head.x, head.y, head.z, head.w, middle.x, middle.y}, pixel->x, pixel->y, &u, &v);
-  const float alpha = is_drawn(power) ? fast_exp2(power) : 0.0f, w = alpha * pixel->t;
+template <bool GRADIENT> SPLAT_DEVICE float2 product_of(const float2 &row, const float4 &colour, Pixel *pixel) {
+  const float alpha = alpha_at(u_at(row.x, colour.x, pixel->x), row.y), w = alpha * pixel->t;
   pixel->t = __fmaf_rn(-alpha, pixel->t, pixel->t);
   if (!GRADIENT) return make_float2(w * pixel->grad[0], w);
-  const float cg = __fmaf_rn(middle.z, pixel->grad[0], __fmaf_rn(middle.w, pixel->grad[1], entry.blue * pixel->grad[2]));
+  const float cg = __fmaf_rn(colour.y, pixel->grad[0], __fmaf_rn(colour.z, pixel->grad[1], colour.w * pixel->grad[2]));
   pixel->p = __fmaf_rn(-w, cg, pixel->p);
   return make_float2(__fmaf_rn(-pixel->p, alpha * fast_rcp(1.0f - alpha), w * cg), w);
 }
 
-// The region's share of the bucket, in order; returns how many it is. Whole groups can be read: the last is filled up.
+// Four entries side by side, so that their loads wait together: the list's from `at` on, the set's from `k` on.
+template <bool GRADIENT> SPLAT_DEVICE void take_four(Held *held, int at, int k, int lane, Pixel *pixel) {
+  const uint64_t four = *reinterpret_cast<const uint64_t *>(held->list + at);
+  const float2 *rows = held->rows + lane / REGION_WIDTH * SET + k;
+  for (int j = 0; j < 4; j += 2) {
+    const float2 one = product_of<GRADIENT>(rows[j], held->entries[four >> (16 * j) & 0xffff].colour, pixel);
+    const float2 two = product_of<GRADIENT>(rows[j + 1], held->entries[four >> (16 * j + 16) & 0xffff].colour, pixel);
+    held->products[(k + j) * PITCH + lane] = one, held->products[(k + j + 1) * PITCH + lane] = two;
+  }
+}
+
+// The region's share of the bucket, in order; returns how many it is. Whole sets can be read: the last is filled up.
 SPLAT_DEVICE int list_entries(Held *held, const uint32_t *masks, int region, int lane) {
   int length = 0;
   for (int k = 0; k < BATCHES; k++) {
@@ -102,12 +111,12 @@ SPLAT_DEVICE int list_entries(Held *held, const uint32_t *masks, int region, int
     if (touches) held->list[length + __popc(all & ~(ALL_LANES << lane))] = static_cast<uint16_t>(BATCH * k + lane);
     length += __popc(all);
   }
-  if (lane < GROUP) held->list[length + lane] = BUCKET;
+  if (lane < SET) held->list[length + lane] = BUCKET;
   __syncwarp();  // for the list, and before the first region the entries
   return length;
 }
 
-// Adds the group's products over this lane's row of the region, at u = u0 + l11 x.
+// Adds the set's products over this lane's row of the region, at u = u0 + l11 x.
 template <bool GRADIENT> SPLAT_DEVICE Sums sum_row(const float4 *products, float u0, float v, float l11, const float (*grad)[REGION_WIDTH]) {
   Sums sums = {};
   for (int x = 0; x < REGION_WIDTH; x += 2) {
@@ -119,7 +128,7 @@ template <bool GRADIENT> SPLAT_DEVICE Sums sum_row(const float4 *products, float
         sums.v[1] = fmaxf(sums.v[1], w);
         continue;
       }
-      const float u = __fmaf_rn(l11, static_cast<float>(x + k), u0), hu = h * u;
+      const float u = u_at(u0, l11, static_cast<float>(x + k)), hu = h * u;
       sums.v[1] += hu;
       sums.v[3] = __fmaf_rn(hu, u, sums.v[3]);
       for (int c = 0; c < 3; c++) sums.v[6 + c] = __fmaf_rn(w, grad[c][x + k], sums.v[6 + c]);
@@ -137,11 +146,11 @@ SPLAT_DEVICE float4 sum_rows(const Sums &sums, int row, float *last) {
   float kept[4];
   for (int k = 0; k < 4; k++) {
     kept[k] = row & 1 ? sums.v[4 + k] : sums.v[k];
-    kept[k] += __shfl_xor_sync(ALL_LANES, row & 1 ? sums.v[k] : sums.v[4 + k], GROUP);
-    kept[k] += __shfl_xor_sync(ALL_LANES, kept[k], 2 * GROUP);
+    kept[k] += __shfl_xor_sync(ALL_LANES, row & 1 ? sums.v[k] : sums.v[4 + k], SET);
+    kept[k] += __shfl_xor_sync(ALL_LANES, kept[k], 2 * SET);
   }
-  *last = sums.v[8] + __shfl_xor_sync(ALL_LANES, sums.v[8], GROUP);
-  *last += __shfl_xor_sync(ALL_LANES, *last, 2 * GROUP);
+  *last = sums.v[8] + __shfl_xor_sync(ALL_LANES, sums.v[8], SET);
+  *last += __shfl_xor_sync(ALL_LANES, *last, 2 * SET);
   return make_float4(kept[0], kept[1], kept[2], kept[3]);
 }
 
@@ -160,7 +169,7 @@ SPLAT_DEVICE void add_gradients(Entry *entry, const Sums &sums, int row, bool co
 // The weight times the map is a sum, the largest weight is none.
 SPLAT_DEVICE void add_contributions(Entry *entry, const Sums &sums, int row, bool counts) {
   float sum = sums.v[0], most = sums.v[1];
-  for (int d = GROUP; d < 32; d *= 2) {
+  for (int d = SET; d < 32; d *= 2) {
     sum += __shfl_xor_sync(ALL_LANES, sum, d);
     most = fmaxf(most, __shfl_xor_sync(ALL_LANES, most, d));
   }
@@ -169,42 +178,40 @@ SPLAT_DEVICE void add_contributions(Entry *entry, const Sums &sums, int row, boo
 
 // All of the bucket that touches one region.
 template <bool GRADIENT> SPLAT_DEVICE void work_region(Held *held, Pixel pixel, int region, int length, int lane) {
-  const int mine = lane % GROUP, row = lane / GROUP;
+  const int mine = lane % SET, row = lane / SET;
   const float left = static_cast<float>(place_x(region, 0)), y = static_cast<float>(place_y(region, 0) + row);
   float grad[3][REGION_WIDTH];  // of the pixels of this lane's row
   for (int c = 0; c < 3 && GRADIENT; c++)
     for (int x = 0; x < REGION_WIDTH; x++) grad[c][x] = __shfl_sync(ALL_LANES, pixel.grad[c], REGION_WIDTH * row + x);
   SPLAT_ROLLED
-  for (int first = 0; first < length; first += GROUP) {
-    SPLAT_ROLLED
-    for (int k = 0; k < GROUP && first + k < length; k += 4) {
-      const uint64_t four = *reinterpret_cast<const uint64_t *>(held->list + first + k);
-      float2 *to = held->products + k * PITCH + lane;
-      for (int j = 0; j < 4; j++) to[j * PITCH] = product_of<GRADIENT>(held->entries[four >> (16 * j) & 0xffff], &pixel);
-    }
-    __syncwarp();
+  for (int first = 0; first < length; first += SET) {
     Entry *entry = held->entries + held->list[first + mine];
-    const float4 head = entry->head;
-    const float v = __fmaf_rn(entry->middle.x, y, head.y), u0 = __fmaf_rn(head.z, left, __fmaf_rn(head.w, y, head.x));
+    const float l11 = entry->colour.x;
+    const RowView view = row_of({entry->place.x, entry->place.y, l11, entry->place.z, entry->place.w, entry->lo}, left, y);
+    held->rows[lane] = make_float2(view.u, view.power);
+    __syncwarp();
+    take_four<GRADIENT>(held, first, 0, lane, &pixel);
+    if (first + 4 < length) take_four<GRADIENT>(held, first + 4, 4, lane, &pixel);
+    __syncwarp();
     const float4 *products = reinterpret_cast<const float4 *>(held->products + mine * PITCH + REGION_WIDTH * row);
     const bool counts = first + mine < length;  // else nobody left products here
-    const Sums sums = counts ? sum_row<GRADIENT>(products, u0, v, head.z, grad) : Sums{};
+    const Sums sums = counts ? sum_row<GRADIENT>(products, view.u, view.v, l11, grad) : Sums{};
     if (GRADIENT)
       add_gradients(entry, sums, row, counts);
     else
       add_contributions(entry, sums, row, counts);
-    __syncwarp();  // before products and list are written again, and sums read
+    __syncwarp();  // before rows, products and list are written again, and sums read
   }
 }
 
 SPLAT_DEVICE void hold(Entry *entry, const Record &g, const Local &local) {
-  entry->head = make_float4(local.u0, local.v0, local.l11, local.l21);
-  entry->middle = make_float4(local.l22, local.lo, g.r, g.g);
-  entry->blue = g.b, entry->last = 0.0f;
+  entry->place = make_float4(local.u0, local.v0, local.l21, local.l22);
+  entry->colour = make_float4(local.l11, g.r, g.g, g.b);
+  entry->lo = local.lo, entry->last = 0.0f;
   entry->sums[0] = entry->sums[1] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 }
 
-template <bool GRADIENT> __global__ void __launch_bounds__(32 * WARPS) spread_kernel(const Frame f) {
+template <bool GRADIENT> __global__ void __launch_bounds__(32 * WARPS, 14) spread_kernel(const Frame f) {
   SPLAT_SHARED(Held, all, WARPS);
   const int lane = static_cast<int>(threadIdx.x & 31), warp = static_cast<int>(threadIdx.x >> 5);
   Held *held = all + warp;

@@ -84,13 +84,22 @@ SPLAT_DEVICE Local local_of(const Record &g, int tile_x, int tile_y) {
   return {__fmaf_rn(g.l11, dx, __fmul_rn(g.l21, dy)), __fmul_rn(g.l22, dy), g.l11, g.l21, g.l22, g.lo};
 }
 
-// The one formula of alpha, as a power of two; forward and backward must give the same bits. A pair below the cut is not drawn.
-SPLAT_DEVICE float pair_power(const Local &g, float x, float y, float *u, float *v) {
-  *u = __fmaf_rn(g.l11, x, __fmaf_rn(g.l21, y, g.u0));
-  *v = __fmaf_rn(g.l22, y, g.v0);
-  return __fmaf_rn(-*u, *u, __fmaf_rn(-*v, *v, g.lo));
+// And as a region's row of pixels sees it, from the place (x, y) on: v is the same for all of them, so each has its u and one product left to work out.
+struct RowView {
+  float u, v, power;  // u at the first pixel; the power of two that alpha is, without u's part
+};
+
+SPLAT_DEVICE RowView row_of(const Local &g, float x, float y) {
+  const float v = __fmaf_rn(g.l22, y, g.v0);
+  return {__fmaf_rn(g.l11, x, __fmaf_rn(g.l21, y, g.u0)), v, __fmaf_rn(-v, v, g.lo)};
 }
 
-SPLAT_DEVICE bool is_drawn(float power) { return power >= ALPHA_CUT_LOG2; }
+SPLAT_DEVICE float u_at(float u, float l11, float x) { return __fmaf_rn(l11, x, u); }
+
+// The one formula of alpha; forward and backward must give the same bits. A pair below the cut is not drawn.
+SPLAT_DEVICE float alpha_at(float u, float row_power) {
+  const float power = __fmaf_rn(-u, u, row_power);
+  return power >= ALPHA_CUT_LOG2 ? fast_exp2(power) : 0.0f;
+}
 
 }  // namespace splat::gpu

@@ -7,36 +7,39 @@ namespace splat::gpu {
 
 namespace {
 
-constexpr int SIDE_BY_SIDE = 4;                    // entries that a pixel takes together, so that their loads wait together
+constexpr int SIDE_BY_SIDE = 4;  // entries that a pixel takes together, so that their loads wait together
 static_assert(ENTRIES % BUCKET == 0, "lists end with the staged entries");
 
 struct Entry {  // what the pixels of this tile need of a record
-  float4 head, middle;  // u0, v0, l11, l21; l22, lo, red, green
-  float blue, spare[3];
+  float4 place;   // u0, v0, l21, l22
+  float4 colour;  // l11, red, green, blue
+  float lo, spare[3];
 };
 
 struct Pixel {
-  float x, y;  // its place in the tile
+  float x;  // its place in its region's row
   float t, r, g, b;
 };
 
 SPLAT_DEVICE Entry entry_of(const Record &g, int tile_x, int tile_y) {
   const Local local = local_of(g, tile_x, tile_y);
-  return {make_float4(local.u0, local.v0, local.l11, local.l21), make_float4(local.l22, local.lo, g.r, g.g), g.b, {0.0f, 0.0f, 0.0f}};
+  return {make_float4(local.u0, local.v0, local.l21, local.l22), make_float4(local.l11, g.r, g.g, g.b), local.lo, {0.0f, 0.0f, 0.0f}};
 }
 
-SPLAT_DEVICE void add_entry(const Entry &entry, Pixel *p) {
-  const float4 head = entry.head, middle = entry.middle;
-  float u, v;
-  const float power = pair_power({head.x, head.y, head.z, head.w, middle.x, middle.y}, p->x, p->y, &u, &v);
-  const float alpha = is_drawn(power) ? fast_exp2(power) : 0.0f, w = alpha * p->t;
+SPLAT_DEVICE float2 row_part(const Entry &e, float x, float y) {
+  const RowView row = row_of({e.place.x, e.place.y, e.colour.x, e.place.z, e.place.w, e.lo}, x, y);
+  return make_float2(row.u, row.power);
+}
+
+SPLAT_DEVICE void add_entry(const float2 &row, const float4 &colour, Pixel *p) {
+  const float alpha = alpha_at(u_at(row.x, colour.x, p->x), row.y), w = alpha * p->t;
   p->t = __fmaf_rn(-alpha, p->t, p->t);
-  p->r = __fmaf_rn(w, middle.z, p->r);
-  p->g = __fmaf_rn(w, middle.w, p->g);
-  p->b = __fmaf_rn(w, entry.blue, p->b);
+  p->r = __fmaf_rn(w, colour.y, p->r);
+  p->g = __fmaf_rn(w, colour.z, p->g);
+  p->b = __fmaf_rn(w, colour.w, p->b);
 }
 
-// Lists, of a bucket's entries from `first` on, those that touch a region, filled up to a multiple of SIDE_BY_SIDE with one that nothing sees.
+// Lists, of a bucket's entries from `first` on, those that touch a region, filled up to whole sets with one that nothing sees.
 SPLAT_DEVICE int list_region(const uint32_t *masks, int first, int region, int lane, uint16_t *list) {
   int n = 0;
   for (int k = 0; k < BUCKET; k += BATCH) {
@@ -45,34 +48,47 @@ SPLAT_DEVICE int list_region(const uint32_t *masks, int first, int region, int l
     if (mine) list[n + __popc(all & ~(ALL_LANES << lane))] = static_cast<uint16_t>(first + k + lane);
     n += __popc(all);
   }
-  if (lane < SIDE_BY_SIDE) list[n + lane] = ENTRIES;
+  if (lane < SET) list[n + lane] = ENTRIES;
   __syncwarp();
   return n;
 }
 
-SPLAT_DEVICE void add_listed(const Entry *entries, const uint16_t *list, int n, Pixel *pixel) {
+SPLAT_DEVICE void add_some(const Entry *entries, const uint16_t *list, const float2 *rows, Pixel *pixel) {
+  const uint64_t four = *reinterpret_cast<const uint64_t *>(list);
+  for (int j = 0; j < SIDE_BY_SIDE; j++) add_entry(rows[j], entries[four >> (16 * j) & 0xffff].colour, pixel);
+}
+
+// A set at a time: first a lane works out what a row of the region has in common of an entry, then it is a pixel again. `rows`: 32 of the warp's own.
+SPLAT_DEVICE void add_listed(const Entry *entries, const uint16_t *list, int n, float2 *rows, int region, int lane, Pixel *pixel) {
+  static_assert(SET == 2 * SIDE_BY_SIDE);
+  const float x = static_cast<float>(place_x(region, 0)), y = static_cast<float>(place_y(region, lane));
+  const float2 *mine = rows + lane / REGION_WIDTH * SET;
   SPLAT_ROLLED
-  for (int k = 0; k < n; k += SIDE_BY_SIDE) {
-    const uint64_t four = *reinterpret_cast<const uint64_t *>(list + k);
-    for (int j = 0; j < SIDE_BY_SIDE; j++) add_entry(entries[four >> (16 * j) & 0xffff], pixel);
+  for (int from = 0; from < n; from += SET) {
+    rows[lane] = row_part(entries[list[from + lane % SET]], x, y);
+    __syncwarp();
+    add_some(entries, list + from, mine, pixel);
+    if (from + SIDE_BY_SIDE < n) add_some(entries, list + from + SIDE_BY_SIDE, mine + SIDE_BY_SIDE, pixel);
+    __syncwarp();  // before rows, and the list, are written again
   }
 }
 
 __global__ void __launch_bounds__(TILE_PIXELS) blend_kernel(const Frame f) {
   SPLAT_SHARED(Entry, entries, ENTRIES + 1);
   SPLAT_SHARED(uint32_t, masks, ENTRIES);
-  SPLAT_SHARED(uint16_t, lists, REGIONS *(BUCKET + SIDE_BY_SIDE));
+  SPLAT_SHARED(uint16_t, lists, REGIONS *(BUCKET + SET));
+  SPLAT_SHARED(float2, rows, TILE_PIXELS);
   const int tile = static_cast<int>(blockIdx.x), tile_x = tile % f.tiles_x, tile_y = tile / f.tiles_x;
   const int thread = static_cast<int>(threadIdx.x), region = thread >> 5, lane = thread & 31;
-  const int in_x = place_x(region, lane), in_y = place_y(region, lane), x = tile_x * TILE + in_x, y = tile_y * TILE + in_y;
+  const int x = tile_x * TILE + place_x(region, lane), y = tile_y * TILE + place_y(region, lane);
   const bool in_image = x < f.width && y < f.height;
   const uint32_t begin = f.tile_begin[tile], end = f.tile_end[tile];
   const int64_t bucket = first_bucket(f, tile);
   for (uint32_t i = static_cast<uint32_t>(thread); i * BUCKET < end - begin; i += TILE_PIXELS) f.bucket_tile[bucket + i] = static_cast<uint32_t>(tile);
-  if (thread == 0) entries[ENTRIES] = {make_float4(0.0f, 0.0f, 0.0f, 0.0f), make_float4(0.0f, NEVER, 0.0f, 0.0f), 0.0f, {0.0f, 0.0f, 0.0f}};
+  if (thread == 0) entries[ENTRIES] = {make_float4(0.0f, 0.0f, 0.0f, 0.0f), make_float4(0.0f, 0.0f, 0.0f, 0.0f), NEVER, {0.0f, 0.0f, 0.0f}};
 
   // A pixel outside the image starts finished, so that it never holds its region back.
-  Pixel pixel = {static_cast<float>(in_x), static_cast<float>(in_y), in_image ? 1.0f : 0.0f, 0.0f, 0.0f, 0.0f};
+  Pixel pixel = {static_cast<float>(lane % REGION_WIDTH), in_image ? 1.0f : 0.0f, 0.0f, 0.0f, 0.0f};
   bool done = __all_sync(ALL_LANES, pixel.t < SPLAT_STOP);
   uint32_t stop = done ? 0 : ~0u;
   for (uint32_t base = begin; base < end; base += ENTRIES) {
@@ -87,12 +103,11 @@ __global__ void __launch_bounds__(TILE_PIXELS) blend_kernel(const Frame f) {
     }
     masks[thread] = mask;
     __syncthreads();
-    uint16_t *list = lists + region * (BUCKET + SIDE_BY_SIDE);
+    uint16_t *list = lists + region * (BUCKET + SET);
     for (int j = 0; j < count && !done; j += BUCKET) {
       const uint32_t before = base - begin + static_cast<uint32_t>(j);
       if (before > 0) f.checkpoints[(bucket + before / BUCKET) * TILE_PIXELS + thread] = make_float4(pixel.t, pixel.r, pixel.g, pixel.b);
-      add_listed(entries, list, list_region(masks, j, region, lane, list), &pixel);
-      __syncwarp();  // before the list is written again
+      add_listed(entries, list, list_region(masks, j, region, lane, list), rows + BATCH * region, region, lane, &pixel);
       if (__all_sync(ALL_LANES, pixel.t < SPLAT_STOP)) {
         stop = before + BUCKET;
         done = true;

@@ -15,6 +15,8 @@ constexpr int REGIONS = 8;            // of 8x4 pixels in a tile, one a warp
 constexpr int REGION_WIDTH = 8, REGION_HEIGHT = 4;
 constexpr int BATCH = 32;             // list entries that blending looks at together, one a lane
 constexpr int BUCKET = 2 * BATCH;     // list entries that one warp takes backward
+constexpr int SET = 8;                 // entries of a list that a warp takes together: a lane for each of a region's rows of each
+static_assert(SET * REGION_HEIGHT == BATCH, "as many as lanes");
 constexpr int ENTRIES = 256;          // list entries staged in shared memory at a time
 constexpr uint32_t HIDDEN = 0xffffffffu;  // depth key of a gaussian that is not drawn, tile of a bucket that is not used
 constexpr int SLOT = 3;               // float4 a (gaussian, tile) pair: nine sums, three spare

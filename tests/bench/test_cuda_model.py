@@ -1,13 +1,13 @@
 """What is foreseen follows from counts and machine code; the table of loops is the one that nvcc's code has."""
 
-import shutil
 from dataclasses import fields, replace
 
 import pytest
 
 from bench.cuda_counts import Counts
-from bench.cuda_model import BANDWIDTH, ISSUE, KERNELS, Kernel, Row, page, row_of, rows_of, step_ms
-from bench.cuda_sass import SOURCES, Part, disassemble, has_tools, kernels_in, parts_of
+from bench.cuda_kernels import KERNELS, Kernel
+from bench.cuda_model import BANDWIDTH, ISSUE, Row, page, row_of, rows_of, step_ms
+from bench.cuda_sass import Part
 
 COUNTS = replace(Counts(**{field.name: 100 for field in fields(Counts)}), n=1_000_000, width=64, height=64)
 
@@ -28,7 +28,7 @@ def test_parts_count_as_often_as_they_are_run() -> None:
 
 
 def test_a_kernel_with_other_loops_than_the_table_says_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"any: 2 loops in nvcc's code, 1 in bench/cuda_model\.py"):
+    with pytest.raises(ValueError, match=r"any: 2 loops in nvcc's code, 1 in bench/cuda_kernels\.py"):
         row_of(Kernel("any", lambda c: (c.warps, c.turns), lambda _: 0.0), COUNTS, of_loops(2))
 
 
@@ -42,15 +42,3 @@ def test_the_page_says_that_nothing_was_run() -> None:
     text = page([COUNTS], kernels)
     assert "nothing was run on a card" in text
     assert all(row.name in text for row in rows_of(COUNTS, kernels))
-
-
-def test_the_table_of_loops_is_that_of_nvccs_code() -> None:
-    if not has_tools("cuobjdump"):
-        pytest.skip("needs nvcc and cuobjdump")
-    found = kernels_in(disassemble(SOURCES, shutil.which("cuobjdump") or ""))
-    wrong = {
-        kernel.name: len(parts_of(found[kernel.name]))
-        for kernel in KERNELS
-        if len(parts_of(found[kernel.name])) != len(kernel.trips(COUNTS))
-    }
-    assert not wrong, "bench/cuda_model.py says how often each loop runs"
