@@ -49,8 +49,8 @@ KERNELS = (
     Kernel("counts_by_depth_kernel", lambda c: (_warps(c.n),), lambda c: c.n * 12 + c.visible * 36),
     Kernel(
         "emit_kernel<uint16_t>",
-        # Rows are a lane's, one column or two each; the loop of four columns is rare. A tall one is a whole warp's.
-        lambda c: (_warps(c.visible), _warps(c.visible) * c.small_rows, 0.0, c.tall, c.tall, 0.0),
+        # Rows are a lane's, one column or two each; the loop of four columns is rare. Then unused places; tall ones, a warp each.
+        lambda c: (_warps(c.visible), _warps(c.visible) * c.small_rows, 0.0, _warps(c.n) * 0.5, c.tall, c.tall, 0.0),
         lambda c: c.visible * (16 + 32 + 64) + c.pairs * 6,
     ),
     Kernel("ranges_kernel<uint16_t>", lambda c: (_warps(c.pairs),), lambda c: c.pairs * 2),

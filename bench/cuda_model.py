@@ -75,7 +75,7 @@ def sort_rows(counts: Counts) -> list[Row]:
         Row("CUB: sort by depth, 4 passes", 0, 0, counts.n * (4 + 4 * 16.0), 2 * FLOOR_MS + 4 * SORT_PASS_MS),
         Row("CUB: sum of counts", 0, 0, counts.n * 16.0, 2 * FLOOR_MS),
         Row("CUB: sort by tile, 2 passes", 0, 0, counts.pairs * (2 + tile_passes * 12.0), 2 * FLOOR_MS + tile_passes * SORT_PASS_MS),
-        Row("fills, copies, sums of sums: 11 launches", 0, 0, counts.pairs * 2.0, 11 * FLOOR_MS),
+        Row("fills, copies, sums of sums: 5 launches", 0, 0, counts.tiles * 8.0, 5 * FLOOR_MS),
     ]
 
 

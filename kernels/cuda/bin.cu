@@ -39,6 +39,7 @@ template <class Key> SPLAT_DEVICE void emit_large(const Frame &f, Key *keys, uin
   }
 }
 
+// Also counts the instances, and gives places that none of them takes a key that no tile has.
 template <class Key> __global__ void __launch_bounds__(256) emit_kernel(const Frame f, Key *keys) {
   const int64_t rank = global_thread();
   const int lane = static_cast<int>(threadIdx.x & 31);
@@ -60,13 +61,18 @@ template <class Key> __global__ void __launch_bounds__(256) emit_kernel(const Fr
       to += length_of(columns);
     }
   }
+  const uint64_t emitted = f.offsets[f.n];
+  if (rank == 0) f.counters->n_instances = emitted;
+  const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  SPLAT_ROLLED
+  for (int64_t unused = static_cast<int64_t>(emitted) + rank; unused < f.listed; unused += threads) keys[unused] = static_cast<Key>(HIDDEN);
   for (uint32_t todo = __ballot_sync(ALL_LANES, large); todo; todo &= todo - 1) {
     const int source = __ffs(static_cast<int>(todo)) - 1;
     emit_large(f, keys, __shfl_sync(ALL_LANES, id, source), __shfl_sync(ALL_LANES, at, source), lane);
   }
 }
 
-// The sum of all counts, which the sums before each left behind the last. One thread.
+// The sum of all counts, which the sums before each left behind the last, for a host that waits for it. One thread.
 __global__ void count_kernel(const Frame f) { f.counters->n_instances = f.offsets[f.n]; }
 
 template <class Key> __global__ void __launch_bounds__(256) ranges_kernel(const Frame f, const Key *keys) {
@@ -88,11 +94,11 @@ __global__ void __launch_bounds__(256) count_up_kernel(uint32_t *to, int64_t n) 
 void count_instances(const Frame &f, Queue &queue) { queue.launch(count_kernel, 1, 1, f); }
 
 void emit(const Frame &f, void *tile_keys, Queue &queue) {
-  if (!f.n) return;
+  const unsigned blocks = blocks_for(f.n + 1, 256);  // one at least
   if (has_short_keys(f.n_tiles))
-    queue.launch(emit_kernel<uint16_t>, blocks_for(f.n, 256), 256, f, static_cast<uint16_t *>(tile_keys));
+    queue.launch(emit_kernel<uint16_t>, blocks, 256, f, static_cast<uint16_t *>(tile_keys));
   else
-    queue.launch(emit_kernel<uint32_t>, blocks_for(f.n, 256), 256, f, static_cast<uint32_t *>(tile_keys));
+    queue.launch(emit_kernel<uint32_t>, blocks, 256, f, static_cast<uint32_t *>(tile_keys));
 }
 
 void find_ranges(const Frame &f, const void *sorted_keys, Queue &queue) {

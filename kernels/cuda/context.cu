@@ -107,7 +107,6 @@ void Context::reserve_gaussians(int64_t n) {
 
 void Context::reserve_tiles() {
   Frame &f = frame_;
-  f.tile_begin = tile_begin_.fresh<uint32_t>(f.n_tiles), f.tile_end = tile_end_.fresh<uint32_t>(f.n_tiles);
   f.finals = finals_.fresh<float4>(int64_t(f.n_tiles) * TILE_PIXELS);
   f.stops = stops_.fresh<uint32_t>(int64_t(f.n_tiles) * REGIONS);
 }
@@ -126,7 +125,8 @@ void Context::reserve_instances(int64_t listed) {
   f.masks = masks_.fresh<uint8_t>(listed);
   tile_keys_.fresh<uint32_t>(listed), tile_keys_sorted_.fresh<uint32_t>(listed);
   f.n_buckets = listed / BUCKET + f.n_tiles;
-  f.bucket_tile = bucket_tile_.fresh<uint32_t>(f.n_buckets);
+  f.tile_begin = tiles_.fresh<uint32_t>(2 * int64_t(f.n_tiles) + f.n_buckets);
+  f.tile_end = f.tile_begin + f.n_tiles, f.bucket_tile = f.tile_end + f.n_tiles;
   f.checkpoints = checkpoints_.fresh<float4>(f.n_buckets * TILE_PIXELS);
   f.slots = slots_.fresh<float4>(listed * SLOT);
 }
@@ -151,14 +151,12 @@ void Context::sort_by_depth() {
     SortTemp temp = sum;
     sum_before(temp, offsets, n, stream);
   });
-  count_instances(f, queue_);
 }
 
 // Instances of all tiles in order. The unused end of the list has keys that no tile has.
 void Context::sort_by_tile() {
   Frame &f = frame_;
   const bool is_short = has_short_keys(f.n_tiles);
-  const size_t key_bytes = is_short ? sizeof(uint16_t) : sizeof(uint32_t);
   const TileSort tiles{is_short, tile_keys_.of<char>(1), tile_keys_sorted_.of<char>(1), numbers_.of<uint32_t>(1), instances_.of<uint32_t>(1),
                        f.listed, bits_for(f.n_tiles)};
   if (f.listed != sizes_.listed || f.n_tiles != sizes_.n_tiles) {
@@ -167,7 +165,6 @@ void Context::sort_by_tile() {
     sizes_.listed = f.listed, sizes_.n_tiles = f.n_tiles, sizes_.by_tile = temp.bytes;
   }
   void *memory = tile_temp_.of<char>(static_cast<int64_t>(sizes_.by_tile));  // its own: the sort before may only be gathered yet
-  queue_.fill(tile_keys_.of<char>(1), 0xff, key_bytes * static_cast<size_t>(f.listed));
   emit(f, tile_keys_.of<char>(1), queue_);
   const SortTemp sort{memory, sizes_.by_tile};
   const Key key = key_of(is_short ? BY_TILE_SHORT : BY_TILE, {memory, tiles.keys, tiles.keys_out, tiles.values, tiles.values_out}, f.listed, tiles.bits);
@@ -175,16 +172,13 @@ void Context::sort_by_tile() {
     SortTemp temp = sort;
     sort_tiles(temp, tiles, stream);
   });
-  queue_.fill(f.tile_begin, 0, sizeof(uint32_t) * static_cast<size_t>(f.n_tiles));
-  queue_.fill(f.tile_end, 0, sizeof(uint32_t) * static_cast<size_t>(f.n_tiles));
-  queue_.fill(f.bucket_tile, 0xff, sizeof(uint32_t) * static_cast<size_t>(f.n_buckets));
+  queue_.fill(f.tile_begin, 0xff, sizeof(uint32_t) * static_cast<size_t>(2 * int64_t(f.n_tiles) + f.n_buckets));  // all three: types.h
   find_ranges(f, tiles.keys_out, queue_);
 }
 
 // By filling, not by copying: a copy from the stack may wait for the stream.
 void Context::clear_counters() {
-  queue_.fill(&frame_.counters->n_instances, 0, 2 * sizeof(unsigned long long));
-  queue_.fill(&frame_.counters->bad_row, 0xff, 2 * sizeof(unsigned long long));
+  queue_.fill(frame_.counters, 0xff, sizeof(Counters));
 }
 
 void Context::read_counters() {
@@ -255,6 +249,7 @@ void Context::forward(SplatForwardArgs &args) {
   stages_.run(SPLAT_STAGE_PROJECT, queue_.stream, [&] { project(f, queue_); });
   stages_.run(SPLAT_STAGE_SORT, queue_.stream, [&] { sort_by_depth(); });
   if (must_wait) {
+    count_instances(f, queue_);
     read_counters();
     settle();
     check_counters(args.params, args.n);
@@ -432,7 +427,7 @@ void Context::info(SplatContextInfo &out) const {
   out.isa = SPLAT_ISA_AUTO;
   size_t bytes = 0;
   for (const Buffer *b : {&counters_, &records_, &keys_, &keys_sorted_, &ids_, &order_, &n_touched_, &offsets_, &first_, &temp_, &tile_temp_, &owner_, &numbers_,
-                          &instances_, &masks_, &tile_keys_, &tile_keys_sorted_, &tile_begin_, &tile_end_, &bucket_tile_, &checkpoints_, &finals_, &stops_,
+                          &instances_, &masks_, &tile_keys_, &tile_keys_sorted_, &tiles_, &checkpoints_, &finals_, &stops_,
                           &slots_, &by_mean_, &by_square_, &by_product_, &partial_, &total_, &bad_})
     bytes += b->size();
   out.workspace_bytes = bytes;

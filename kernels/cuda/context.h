@@ -76,7 +76,7 @@ class Context {
   } known_;
 
   gpu::Buffer counters_, records_, keys_, keys_sorted_, ids_, order_, n_touched_, offsets_, first_, temp_, tile_temp_;
-  gpu::Buffer owner_, numbers_, instances_, masks_, tile_keys_, tile_keys_sorted_, tile_begin_, tile_end_, bucket_tile_, checkpoints_, finals_, stops_, slots_;
+  gpu::Buffer owner_, numbers_, instances_, masks_, tile_keys_, tile_keys_sorted_, tiles_, checkpoints_, finals_, stops_, slots_;
   gpu::Buffer by_mean_, by_square_, by_product_, partial_, total_, bad_;
 };
 

@@ -11,7 +11,7 @@ inline unsigned blocks_for(int64_t n, int64_t size) { return static_cast<unsigne
 void project(const Frame &f, Queue &queue);
 void counts_by_depth(const Frame &f, Queue &queue);
 
-// bin.cu: instances by emission number, keys being their tiles; then where each tile's begin and end in the sorted keys.
+// bin.cu: instances by emission number, keys being their tiles, counted before for a host that waits; then where each tile's begin and end in the sorted keys.
 void count_instances(const Frame &f, Queue &queue);
 void emit(const Frame &f, void *tile_keys, Queue &queue);
 void find_ranges(const Frame &f, const void *sorted_keys, Queue &queue);

@@ -200,10 +200,8 @@ __global__ void __launch_bounds__(THREADS) total_kernel(const LossFrame f, int64
   if (threadIdx.x == 0) *f.total = LossSums{l1, ssim, mse, count};
 }
 
-// Times the number of values that count.
-SPLAT_DEVICE float gradient_at(const LossFrame &f, int c, int x, int y, float by_mean, float by_square, float by_product) {
-  if (!counts(f, x, y)) return 0.0f;
-  const float pixel = f.image[place_in(f, c, x, y)], level = target_at(f, c, x, y);
+// Of a pixel that counts, times the number of values that do.
+SPLAT_DEVICE float gradient_of(const LossFrame &f, float pixel, float level, float by_mean, float by_square, float by_product) {
   // Formed as 255 x - target, rounded once: its sign, which is L1's gradient, is then exact.
   const float difference = __fmaf_rn(pixel, 255.0f, -level);
   const float sign = difference > 0.0f ? 1.0f : difference < 0.0f ? -1.0f : 0.0f;
@@ -235,9 +233,18 @@ __global__ void __launch_bounds__(THREADS) loss_gradient_kernel(const LossFrame 
     means[k] = blur_columns(f.window, rows);
   }
   const float inverse = static_cast<float>(1.0 / fmax(f.total->count, 1.0));
-  for (int j = 0; j < EACH; j++)
-    if (in_image(f, x, y + j))
-      f.grad_image[place_in(f, c, x, y + j)] = gradient_at(f, c, x, y + j, part_of(means[0], j), part_of(means[1], j), part_of(means[2], j)) * inverse;
+  float pixels[EACH], levels[EACH];
+  bool used[EACH];
+  for (int j = 0; j < EACH; j++) {  // all on their way before the first is used
+    const bool inside = in_image(f, x, y + j);
+    const int place = inside ? (y + j) * f.width + x : 0;
+    used[j] = inside && (!f.mask || f.mask[place]);
+    pixels[j] = f.image[place_in(f, c, 0, 0) + place], levels[j] = static_cast<float>(f.target[3 * place + c]);
+  }
+  for (int j = 0; j < EACH; j++) {
+    const float g = gradient_of(f, pixels[j], levels[j], part_of(means[0], j), part_of(means[1], j), part_of(means[2], j));
+    if (in_image(f, x, y + j)) f.grad_image[place_in(f, c, x, y + j)] = used[j] ? g * inverse : 0.0f;
+  }
 }
 
 }  // namespace

@@ -33,7 +33,7 @@ struct alignas(16) Record {
 static_assert(sizeof(Record) == 48, "three 16-byte loads");
 
 struct Counters {
-  unsigned long long n_instances, n_visible;  // cleared together, as are the two below
+  unsigned long long n_instances, n_visible;  // written in every pass
   unsigned long long bad_row;    // the first row with a value that is not finite, or NONE
   unsigned long long bad_value;  // the first such value of the array looked at last, or NONE
 };
@@ -73,7 +73,7 @@ struct Frame {
   uint32_t *owner;               // [listed] the gaussian an instance belongs to, in order of emission
   const uint32_t *instances;     // [listed] emission numbers by tile, then depth
   uint8_t *masks;                // [listed] by tile, then depth: bit r where the instance can touch region r of its tile; set as far as blending goes
-  uint32_t *tile_begin, *tile_end;  // [n_tiles]
+  uint32_t *tile_begin, *tile_end;  // [n_tiles], both HIDDEN where a tile has no instance; before bucket_tile, so that one fill clears all three
   int64_t n_buckets;             // listed / BUCKET + n_tiles
   uint32_t *bucket_tile;         // [n_buckets]
   float4 *checkpoints;           // [n_buckets][TILE_PIXELS]: T, r, g, b before the bucket's first entry
