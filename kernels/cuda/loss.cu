@@ -18,10 +18,8 @@ SPLAT_DEVICE bool in_image(const LossFrame &f, int x, int y) { return x >= 0 && 
 
 SPLAT_DEVICE bool counts(const LossFrame &f, int x, int y) { return in_image(f, x, y) && (!f.mask || f.mask[y * f.width + x]); }
 
-// Places in pictures are ints: the largest has 3 x 16384 x 16384 values.
-SPLAT_DEVICE int place_in(const LossFrame &f, int channel, int x, int y) { return (channel * f.height + y) * f.width + x; }
-
-SPLAT_DEVICE float target_at(const LossFrame &f, int channel, int x, int y) { return static_cast<float>(f.target[(y * f.width + x) * 3 + channel]); }
+// Places in pictures have 32 bits, and no sign, which would take two instructions more to reach memory: the largest has 3 x 16384 x 16384 values.
+SPLAT_DEVICE uint32_t place_in(const LossFrame &f, int channel, int x, int y) { return static_cast<uint32_t>((channel * f.height + y) * f.width + x); }
 
 // Where in the block this thread's pixels lie: one below the other.
 SPLAT_DEVICE int column_of_thread() { return static_cast<int>(threadIdx.x) % SIDE; }
@@ -34,7 +32,7 @@ template <class Load, class Store> SPLAT_DEVICE void load_wide(const LossFrame &
   constexpr int NEAR = (WIDE + STEP - 1) / STEP, ALL = NEAR + (WIDE * MARGIN + THREADS - 1) / THREADS, TOGETHER = 4;
   static_assert(ALL % TOGETHER == 0);
   for (int from = 0; from < ALL; from += TOGETHER) {
-    decltype(load(true, 0)) values[TOGETHER];
+    decltype(load(true, 0u)) values[TOGETHER];
     int to[TOGETHER];
     for (int i = 0; i < TOGETHER; i++) {
       const int k = from + i, rest = static_cast<int>(threadIdx.x) + (k - NEAR) * THREADS;
@@ -42,7 +40,7 @@ template <class Load, class Store> SPLAT_DEVICE void load_wide(const LossFrame &
       const int column = k < NEAR ? column_of_thread() : SIDE + rest % MARGIN;
       const int x = left + column - REACH, y = top + row - REACH;
       const bool inside = in_image(f, x, y);
-      values[i] = load(inside, inside ? y * f.width + x : 0);
+      values[i] = load(inside, inside ? place_in(f, 0, x, y) : 0);
       to[i] = row < WIDE ? row * PITCH + column : -1;
     }
     for (int i = 0; i < TOGETHER; i++)
@@ -94,11 +92,12 @@ struct Ssim {
   float value, by_mean, by_square, by_product;  // derivatives by the means of x, x^2 and x y
 };
 
-SPLAT_DEVICE Ssim ssim_of(float mx, float my, float xx, float yy, float xy) {
+// Of the windowed means of x, y, x^2 + y^2 and x y: SSIM has both variances only in a sum.
+SPLAT_DEVICE Ssim ssim_of(float mx, float my, float squares, float xy) {
   const float x = mx + 0.5f, y = my + 0.5f;
-  const float var_x = __fmaf_rn(-mx, mx, xx), var_y = __fmaf_rn(-my, my, yy), cov = __fmaf_rn(-mx, my, xy);
+  const float variances = __fmaf_rn(-my, my, __fmaf_rn(-mx, mx, squares)), cov = __fmaf_rn(-mx, my, xy);
   const float a1 = 2.0f * x * y + SPLAT_SSIM_C1, a2 = 2.0f * cov + SPLAT_SSIM_C2;
-  const float b1 = x * x + y * y + SPLAT_SSIM_C1, b2 = var_x + var_y + SPLAT_SSIM_C2;
+  const float b1 = x * x + y * y + SPLAT_SSIM_C1, b2 = variances + SPLAT_SSIM_C2;
   const float inverse1 = fast_rcp(b1), inverse2 = fast_rcp(b2), inverse = inverse1 * inverse2, s = a1 * a2 * inverse;
   Ssim r;
   r.value = s;
@@ -125,7 +124,7 @@ struct Sums {  // over a thread's few pixels of one channel
 };
 
 // What one pixel's value, and its target's, add to the sums; where it does not count both are the same. Leaves SSIM's derivatives for the gradient.
-SPLAT_DEVICE void add_value(const LossFrame &f, int at, bool used, float x, float y, const Ssim &s, Sums *sums, float *error) {
+SPLAT_DEVICE void add_value(const LossFrame &f, uint32_t at, bool used, float x, float y, const Ssim &s, Sums *sums, float *error) {
   if (f.grad_image) f.by_mean[at] = used ? s.by_mean : 0.0f, f.by_square[at] = used ? s.by_square : 0.0f, f.by_product[at] = used ? s.by_product : 0.0f;
   const float difference = fabsf(x - y), value = used ? s.value : 0.0f;
   sums->l1 += difference;
@@ -137,7 +136,7 @@ SPLAT_DEVICE void add_value(const LossFrame &f, int at, bool used, float x, floa
 __global__ void __launch_bounds__(THREADS, 3) ssim_kernel(const LossFrame f) {
   SPLAT_SHARED(float, x_wide, WIDE *PITCH);
   SPLAT_SHARED(float, y_wide, WIDE *PITCH);
-  SPLAT_SHARED(float, rows, 5 * PLANE);
+  SPLAT_SHARED(float, rows, 4 * PLANE);
   SPLAT_SHARED(double, totals, THREADS);
   const int left = static_cast<int>(blockIdx.x) * SIDE, top = static_cast<int>(blockIdx.y) * SIDE;
   const int x = left + column_of_thread(), y = top + row_of_thread(), middle = (row_of_thread() + REACH) * PITCH + column_of_thread() + REACH;
@@ -147,13 +146,12 @@ __global__ void __launch_bounds__(THREADS, 3) ssim_kernel(const LossFrame f) {
   float error[EACH] = {}, check = 0.0f;
   SPLAT_ROLLED
   for (int c = 0; c < 3; c++) {  // without a barrier between turns: each array's readers have met one before it is written again
-    const float *image = f.image + place_in(f, c, 0, 0);
-    const uint8_t *target = f.target + c;
+    const uint32_t plane = place_in(f, c, 0, 0), channel = static_cast<uint32_t>(c);
     load_wide(
         f, left, top,
-        [&](bool inside, int place) {
+        [&](bool inside, uint32_t place) {
           const bool is_used = inside && (!f.mask || f.mask[place]);
-          const float pixel = image[place], level = static_cast<float>(target[3 * place]);
+          const float pixel = f.image[plane + place], level = static_cast<float>(f.target[3 * place + channel]);
           check = __fmaf_rn(pixel, 0.0f, check);  // what is not finite shows in the sum, also where it does not count
           return make_float2((is_used ? pixel : 0.0f) - 0.5f, __fmaf_rn(is_used ? level : 0.0f, 1.0f / 255, -0.5f));
         },
@@ -165,17 +163,16 @@ __global__ void __launch_bounds__(THREADS, 3) ssim_kernel(const LossFrame f) {
       const Stretch sx = stretch_of(x_wide + from), sy = stretch_of(y_wide + from);
       put(rows + to, blur_four(f.window, [&](int i) { return sx.v[i]; }));
       put(rows + PLANE + to, blur_four(f.window, [&](int i) { return sy.v[i]; }));
-      put(rows + 2 * PLANE + to, blur_four(f.window, [&](int i) { return sx.v[i] * sx.v[i]; }));
-      put(rows + 3 * PLANE + to, blur_four(f.window, [&](int i) { return sy.v[i] * sy.v[i]; }));
-      put(rows + 4 * PLANE + to, blur_four(f.window, [&](int i) { return sx.v[i] * sy.v[i]; }));
+      put(rows + 2 * PLANE + to, blur_four(f.window, [&](int i) { return __fmaf_rn(sx.v[i], sx.v[i], sy.v[i] * sy.v[i]); }));
+      put(rows + 3 * PLANE + to, blur_four(f.window, [&](int i) { return sx.v[i] * sy.v[i]; }));
     });
     __syncthreads();
-    float4 means[5];
-    for (int k = 0; k < 5; k++) means[k] = blur_columns(f.window, rows + k * PLANE);
+    float4 means[4];
+    for (int k = 0; k < 4; k++) means[k] = blur_columns(f.window, rows + k * PLANE);
     Sums sums = {};
     for (int j = 0; j < EACH; j++) {
       if (!in_image(f, x, y + j)) continue;
-      const Ssim s = ssim_of(part_of(means[0], j), part_of(means[1], j), part_of(means[2], j), part_of(means[3], j), part_of(means[4], j));
+      const Ssim s = ssim_of(part_of(means[0], j), part_of(means[1], j), part_of(means[2], j), part_of(means[3], j));
       add_value(f, place_in(f, c, x, y + j), used[j], values[j], levels[j], s, &sums, error + j);
     }
     mine.l1 += static_cast<double>(sums.l1), mine.ssim += static_cast<double>(sums.ssim), mine.mse += static_cast<double>(sums.mse);
@@ -214,13 +211,14 @@ __global__ void __launch_bounds__(THREADS) loss_gradient_kernel(const LossFrame 
   SPLAT_SHARED(float, rows, PLANE);
   const int left = static_cast<int>(blockIdx.x) * SIDE, top = static_cast<int>(blockIdx.y) * SIDE, c = static_cast<int>(blockIdx.z);
   const int x = left + column_of_thread(), y = top + row_of_thread();
+  const uint32_t plane = place_in(f, c, 0, 0);
   float4 means[3];
   for (int k = 0; k < 3; k++) {  // as in ssim_kernel, no barrier between turns
-    const float *from = (k == 0 ? f.by_mean : k == 1 ? f.by_square : f.by_product) + place_in(f, c, 0, 0);
+    const float *from = k == 0 ? f.by_mean : k == 1 ? f.by_square : f.by_product;
     load_wide(
         f, left, top,
-        [&](bool inside, int place) {
-          const float value = from[place];
+        [&](bool inside, uint32_t place) {
+          const float value = from[plane + place];
           return inside ? value : 0.0f;
         },
         [&](int to, float value) { wide[to] = value; });
@@ -237,9 +235,9 @@ __global__ void __launch_bounds__(THREADS) loss_gradient_kernel(const LossFrame 
   bool used[EACH];
   for (int j = 0; j < EACH; j++) {  // all on their way before the first is used
     const bool inside = in_image(f, x, y + j);
-    const int place = inside ? (y + j) * f.width + x : 0;
+    const uint32_t place = inside ? place_in(f, 0, x, y + j) : 0;
     used[j] = inside && (!f.mask || f.mask[place]);
-    pixels[j] = f.image[place_in(f, c, 0, 0) + place], levels[j] = static_cast<float>(f.target[3 * place + c]);
+    pixels[j] = f.image[plane + place], levels[j] = static_cast<float>(f.target[3 * place + static_cast<uint32_t>(c)]);
   }
   for (int j = 0; j < EACH; j++) {
     const float g = gradient_of(f, pixels[j], levels[j], part_of(means[0], j), part_of(means[1], j), part_of(means[2], j));
