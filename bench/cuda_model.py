@@ -6,9 +6,8 @@ through shared memory and shuffles; the bytes that it has to move at the copy ba
 """
 
 import argparse
-import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.cuda_counts import Counts, count
@@ -22,6 +21,15 @@ ISSUE = 0.65  # of issue slots: good kernels of this kind are reported at 60 to 
 FLOOR_MS = 0.0025  # a launch in a row of them, the gap before it included
 SORT_PASS_MS = 0.006  # a pass of CUB's radix sort over few elements: two waits of blocks for those before
 REST_EVERY = 4  # steps of the recipe to one that steps the higher colour bases
+STAGES = {  # of bench.gpu_speed, by how their rows' names begin
+    "project": ("project",),
+    "sort": ("counts_by_depth", "CUB: sort by depth", "CUB: sum"),
+    "bin": ("emit", "CUB: sort by tile", "ranges"),
+    "forward": ("blend",),
+    "loss": ("ssim", "loss_gradient"),
+    "backward": ("spread",),
+    "gradient": ("gradient_kernel, higher",),
+}
 GOALS = {1_000_000: (250, 400), 3_000_000: (110, 180)}  # steps/s: goal, stretch
 
 
@@ -92,15 +100,15 @@ def step_ms(rows: list[Row]) -> float:
     return sum(row.ms for row in always) + ((REST_EVERY - 1) * without.ms + with_rest.ms) / REST_EVERY
 
 
+def stage_ms(rows: list[Row]) -> dict[str, float]:
+    """Return the milliseconds of each stage that bench.gpu_speed times, in a step that steps all bases."""
+    return {stage: sum(row.ms for row in rows if row.name.startswith(names)) for stage, names in STAGES.items()}
+
+
 def counts_of(folder: Path) -> list[Counts]:
-    """Return the counts of the 1080p scenes, smallest first; kept beside the scenes once they are made."""
-    found = []
-    for size in sorted((each for each in SIZES if each.height == 1080), key=lambda each: each.n):
-        kept = size.file(folder).with_suffix(".counts.json")
-        if not kept.is_file():
-            kept.write_text(json.dumps(asdict(count(read(size, folder).scene))))
-        found.append(Counts(**json.loads(kept.read_text())))
-    return found
+    """Return the counts of the 1080p scenes, smallest first."""
+    sizes = sorted((each for each in SIZES if each.height == 1080), key=lambda each: each.n)
+    return [count(read(size, folder).scene) for size in sizes]
 
 
 def table(counts: Counts, rows: list[Row]) -> list[str]:
@@ -127,6 +135,7 @@ def table(counts: Counts, rows: list[Row]) -> list[str]:
         ]
         cells += [f"{row.size_bytes / 1e6:.0f}", f"{bounds['memory']:.3f}", f"{row.ms:.3f}", max(bounds, key=lambda name: bounds[name])]
         lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", "By the stages of bench.gpu_speed, ms: " + ", ".join(f"{stage} {ms:.3f}" for stage, ms in stage_ms(rows).items()) + "."]
     if counts.n in GOALS:
         goal, stretch = GOALS[counts.n]
         lines += ["", f"Goal {goal} steps/s ({1e3 / goal:.2f} ms), stretch {stretch} ({1e3 / stretch:.2f} ms)."]

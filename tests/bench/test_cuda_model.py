@@ -6,8 +6,9 @@ import pytest
 
 from bench.cuda_counts import Counts
 from bench.cuda_kernels import KERNELS, Kernel
-from bench.cuda_model import BANDWIDTH, ISSUE, Row, page, row_of, rows_of, step_ms
+from bench.cuda_model import BANDWIDTH, ISSUE, Row, page, row_of, rows_of, stage_ms, step_ms
 from bench.cuda_sass import Part
+from bench.kernels import STEP_STAGES
 
 COUNTS = replace(Counts(**{field.name: 100 for field in fields(Counts)}), n=1_000_000, width=64, height=64)
 
@@ -35,6 +36,13 @@ def test_a_kernel_with_other_loops_than_the_table_says_is_refused() -> None:
 def test_a_step_takes_the_higher_bases_in_every_fourth() -> None:
     always, without, with_rest = (Row(name, 0, 0, 0, ms) for name, ms in (("always", 1.0), ("without", 2.0), ("with", 6.0)))
     assert step_ms([always, without, with_rest]) == pytest.approx(1.0 + 2.0 + 1.0)
+
+
+def test_every_stage_that_is_timed_on_a_card_has_its_kernels() -> None:
+    kernels = {kernel.name: of_loops(len(kernel.trips(COUNTS)) - 1) for kernel in KERNELS}
+    stages = stage_ms(rows_of(COUNTS, kernels))
+    assert list(stages) == list(STEP_STAGES)
+    assert all(ms > 0 for ms in stages.values())
 
 
 def test_the_page_says_that_nothing_was_run() -> None:
