@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, or_, select, update
+from sqlalchemy import ColumnElement, null, or_, select, update
 from sqlalchemy.orm import Session
 
 from api.db import now
@@ -89,7 +89,8 @@ def claim(session: Session, settings: Settings, job_id: str, queue: str, holder:
 def start_stage(session: Session, taken: Claim) -> None:
     """Note that the claimed stage begins another attempt."""
     stage = JobStage.job_id == taken.job_id, JobStage.name == taken.stage
-    values = {"state": "running", "attempt": JobStage.attempt + 1, "progress": 0.0, "message": "", "started_at": now(session)}
+    begun = {"progress": 0.0, "message": "", "data": null(), "started_at": now(session)}  # nothing that the attempt before said
+    values = {"state": "running", "attempt": JobStage.attempt + 1, **begun}
     session.execute(update(JobStage).where(*stage).values(**values))
     events.append(session, taken.job_id, "stage", {"stage": taken.stage, "state": "running"})
 

@@ -219,7 +219,7 @@ def test_progress_never_goes_back_within_an_attempt_and_begins_anew_with_the_nex
     held = claim(db, settings, job_id)
     for fraction in (0.5, 0.2, 7.0):
         with db.writing() as session:
-            leases.report(session, settings, held, "progress", {"fraction": fraction, "message": "m\0", "data": {}})
+            leases.report(session, settings, held, "progress", {"fraction": fraction, "message": "m\0", "data": {"step": 1}})
     with db.reading() as session:
         shown = [event.data["fraction"] for event in events.after(session, job_id, 0) if event.type == "progress"]
         assert shown == [0.5, 1.0], "an event at each whole per cent, once"
@@ -227,7 +227,8 @@ def test_progress_never_goes_back_within_an_attempt_and_begins_anew_with_the_nex
         leases.release(session, held)
     claim(db, settings, job_id)
     with db.reading() as session:
-        assert standing.stages_of(session, [job_id])[job_id][0].progress == 0.0
+        begun = standing.stages_of(session, [job_id])[job_id][0]
+        assert (begun.progress, begun.message, begun.data) == (0.0, "", None)
 
 
 def test_only_moves_in_the_table_are_made_and_each_is_an_event(db, job_id):
