@@ -85,6 +85,9 @@ class IngestOptions(Checked):
     )
     min_side: int = option(320, "photos whose longer side is shorter are refused, pixels", low=64, high=4096)
     max_megapixels: float = option(120.0, "photos with more are refused, 10^6 pixels: a decompression bomb guard", low=0.1, high=1000.0)
+    frames: int = option(
+        120, "frames taken of a video at most, the sharpest of each stretch; a short one gives two for each second", low=2, high=1000
+    )
     min_photos: int = option(3, "fewer usable photos are refused", low=2, high=100)
     jpeg_quality: int = option(95, "quality of the photos written, 1..100", low=50, high=100)
 

@@ -98,7 +98,7 @@ def open_photo(path: Path, allowed: list[str], options: IngestOptions) -> Image.
     except DECODE_ERRORS as error:
         raise PhotoError("photo.unreadable", f"has a damaged header ({error}); export it again") from error
     try:
-        _check_size(photo.width, photo.height, options)
+        check_size(photo.width, photo.height, options)
     except PhotoError:
         photo.close()
         raise
@@ -119,11 +119,11 @@ def decode(photo: Image.Image, max_side: int, posed_size: tuple[int, int] | None
         code = "photo.truncated" if "truncated" in str(error) else "photo.unreadable"
         raise PhotoError(code, f"is cut off or damaged ({error}); copy it from the camera again") from error
     orientation = exif.orientation if posed_size is None or _was_turned(exif, (width, height), posed_size) else 1
-    pixels = _upright(_fit(flat, width, height, max_side), orientation)
+    pixels = _upright(fit(flat, width, height, max_side), orientation)
     if alpha is None:
         pixels = _to_srgb(pixels, profile)
     else:
-        alpha = _upright(_fit(alpha, width, height, max_side), orientation)
+        alpha = _upright(fit(alpha, width, height, max_side), orientation)
     if orientation >= 5:
         width, height = height, width
     return Decoded(pixels, width, height, alpha, orientation, exif)
@@ -154,7 +154,8 @@ def _was_turned(exif: Exif, stored: tuple[int, int], posed: tuple[int, int]) -> 
     return exif.orientation >= 5 and (stored[0] - stored[1]) * (posed[0] - posed[1]) < 0
 
 
-def _check_size(width: int, height: int, options: IngestOptions) -> None:
+def check_size(width: int, height: int, options: IngestOptions) -> None:
+    """Raise ``PhotoError`` for a photo of too few pixels to be of use, or of more than are read."""
     size = f"is {width}×{height} px"
     if max(width, height) < options.min_side:
         raise PhotoError("photo.too_small", f"{size}; the longer side must be at least {options.min_side}")
@@ -194,8 +195,8 @@ def _flatten(photo: Image.Image, profile: object) -> tuple[Image.Image, Image.Im
     return photo.convert("RGB"), None
 
 
-def _fit(photo: Image.Image, width: int, height: int, max_side: int) -> Image.Image:
-    """Resize to the wanted size; ``width`` and ``height`` are the source's, which a draft decode has already shrunk."""
+def fit(photo: Image.Image, width: int, height: int, max_side: int) -> Image.Image:
+    """Return a photo with no side above ``max_side``; ``width`` and ``height`` are the source's, which a draft decode may have shrunk."""
     scale = min(1.0, max_side / max(width, height))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return photo if size == photo.size else photo.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)

@@ -1,25 +1,25 @@
-"""The first stage: whatever was uploaded becomes upright RGB photos of one size limit, and a record of each file, used or not."""
+"""The first stage: photos, and frames of videos, become upright RGB photos of one size limit, and a record of each, used or not."""
 
-import hashlib
-import os
 import shutil
 from dataclasses import asdict, dataclass, replace
+from os import cpu_count
 from typing import Any
 
 import numpy as np
 
 from engine.events import OnEvent, Progress, Warned
 from engine.options import IngestOptions, RunOptions
-from engine.photos.decode import Decoded, PhotoError, decode, formats, open_photo, own_limits
-from engine.photos.exif import focal_prior_px
-from engine.photos.masks import Masks, find_masks, read_mask, require_some_match
+from engine.photos.decode import PhotoError, decode, formats, open_photo, own_limits
+from engine.photos.finish import finish
+from engine.photos.frames import Studio, given_up, is_video, take_frames
+from engine.photos.masks import Masks, find_masks, require_some_match
 from engine.photos.masks import warn_of_partners as warn_of_masks
 from engine.photos.posed import GivenPoses, find_poses, refuse_unposed, write_given
 from engine.photos.posed import warn_of_partners as warn_of_poses
 from engine.photos.prepared import Folders, Prepared, from_json, to_json
-from engine.photos.record import PhotoRecord, assign_groups, require_enough, summary
+from engine.photos.record import PhotoRecord, assign_groups, refused, require_enough, summary
 from engine.photos.sandbox import Ask, Broken, Limits, run_all
-from engine.photos.select import blurred, content_problem, find_copies, measure
+from engine.photos.select import blurred, find_copies
 from engine.photos.sources import Source, list_sources
 from engine.unfinished import Headway, Pieces, place, unfinished
 from engine.workspace import Workspace, hash_file, replacing_folder, write_json
@@ -54,6 +54,28 @@ class Capture:
             "mask": hash_file(mask) if mask else None,
             "posed_size": self.posed_size(source, (0, 0)),
         }
+
+
+@dataclass(frozen=True)
+class Share:
+    """How much of a capture is read, told as it grows: a video counts as the frames that may be taken of it."""
+
+    n_photos: int
+    n_videos: int
+    frames: int
+    on_event: OnEvent
+
+    def tell_frames(self, place: int, done: int, total: int) -> None:
+        """Say how many frames of a video are taken."""
+        self._tell(self.frames * (place + done / total), f"{done} of {total} frames taken, video {place + 1} of {self.n_videos}")
+
+    def tell_photos(self, done: int) -> None:
+        """Say how many photos are read."""
+        self._tell(self.frames * self.n_videos + done, f"{done} of {self.n_photos} photos read")
+
+    def _tell(self, done: float, words: str) -> None:
+        whole = self.frames * self.n_videos + self.n_photos
+        self.on_event(Progress(STAGE, 0.95 * done / whole, words))
 
 
 def run(workspace: Workspace, options: RunOptions, on_event: OnEvent) -> dict[str, Any]:
@@ -98,45 +120,44 @@ def _write_given(workspace: Workspace, capture: Capture, records: list[PhotoReco
 
 
 def _prepare_all(capture: Capture, folders: Folders, pieces: Pieces, options: RunOptions, allowed: list[str]) -> list[Prepared]:
-    """Prepare every photo in children: what a photo does to its decoder is that photo's loss alone. Those kept are not done again."""
-    sources = capture.sources
-    limits = Limits(_MEGAPIXELS_IN_FLIGHT, int(_BYTES_BESIDE + _BYTES_PER_PIXEL * options.ingest.max_megapixels * 1e6))
+    """Prepare every file in children: what a file does to its decoder is that file's loss alone. What is kept is not done again."""
+    memory_bytes, n_children = (
+        int(_BYTES_BESIDE + _BYTES_PER_PIXEL * options.ingest.max_megapixels * 1e6),
+        options.threads or cpu_count() or 1,
+    )
+    studio = Studio(folders, pieces, options.ingest, memory_bytes, n_children)
+    videos = [source for source in capture.sources if is_video(source)]
+    photos = [source for source in capture.sources if source not in videos]
+    share = Share(len(photos), len(videos), options.ingest.frames, pieces.headway.on_event)
+    of_videos = take_frames(videos, photos, studio, share.tell_frames)
 
     def work(source: Source, ask: Ask) -> Prepared:
         return _prepare(source, capture, folders, options.ingest, (ask, allowed))
 
-    def tell() -> None:
-        pieces.headway.on_event(Progress(STAGE, 0.95 * len(found) / len(sources), f"{len(found)} of {len(sources)} photos read"))
-
     def on_done(index: int, result: Prepared | Broken) -> None:
-        source = sources[index]
-        found[index] = prepared = _given_up(source, result) if isinstance(result, Broken) else result
+        source = photos[index]
+        found[index] = prepared = given_up(source, result) if isinstance(result, Broken) else result
         made_from = capture.made_from(source, prepared.record.sha256 or hash_file(source.path))
         pieces.put(source.stem, to_json(prepared), folders.of(prepared.record), made_from)
-        tell()
+        share.tell_photos(len(found))
 
-    found = _kept(capture, pieces)
+    found = _kept(capture, photos, pieces)
     if found:
-        tell()
-    run_all(sources, work, limits, options.threads or os.cpu_count() or 1, on_done, dict(found))
-    return [found[index] for index in range(len(sources))]
+        share.tell_photos(len(found))
+    run_all(photos, work, Limits(_MEGAPIXELS_IN_FLIGHT, memory_bytes), n_children, on_done, dict(found))
+    of_photos = {source.stem: [found[index]] for index, source in enumerate(photos)}
+    return [each for source in capture.sources for each in (of_videos | of_photos)[source.stem]]
 
 
-def _kept(capture: Capture, pieces: Pieces) -> dict[int, Prepared]:
+def _kept(capture: Capture, photos: list[Source], pieces: Pieces) -> dict[int, Prepared]:
     """Return what attempts that were killed have prepared, by the photo's index."""
     found = {}
-    for index, source in enumerate(capture.sources):
+    for index, source in enumerate(photos):
         if pieces.has(source.stem):
             said = pieces.get(source.stem, capture.made_from(source, hash_file(source.path)))
             if said is not None:
                 found[index] = from_json(said)
     return found
-
-
-def _given_up(source: Source, broken: Broken) -> Prepared:
-    code = "photo.too_costly" if broken.too_costly else "photo.crashes"
-    detail = f"{source.shown} cannot be used: {broken.how}; export it again"
-    return Prepared(PhotoRecord(source.stem, source.shown, reason=code, detail=detail))
 
 
 def _prepare(source: Source, capture: Capture, folders: Folders, options: IngestOptions, context: tuple[Ask, list[str]]) -> Prepared:
@@ -147,51 +168,10 @@ def _prepare(source: Source, capture: Capture, folders: Folders, options: Ingest
             record = replace(record, source_width=photo.width, source_height=photo.height)
             ask(photo.width * photo.height / 1e6)
             decoded = decode(photo, options.max_side, capture.posed_size(source, photo.size))
-        measures = measure(decoded.pixels)
-        record = replace(_describe(record, decoded), sha256=hash_file(source.path), sharpness=round(measures.sharpness, 3))
-        problem = content_problem(measures)
-        if problem:
-            return Prepared(replace(record, accepted=False, reason=problem[0], detail=f"{record.source_name} {problem[1]}"))
-        mask = capture.masks.by_photo.get(source.shown)
-        if mask is not None:
-            record = replace(record, has_mask=True)
-            read_mask(mask, decoded, options).save(folders.masks / f"{record.name}.png", "PNG", compress_level=1)
-        _save(decoded, folders, record.name, options)
     except PhotoError as error:
-        return Prepared(replace(record, accepted=False, reason=error.code, detail=f"{record.source_name} {error.detail}"))
-    return Prepared(record, hashlib.sha256(repr(decoded.pixels.size).encode() + decoded.pixels.tobytes()).hexdigest(), measures)
-
-
-def _describe(record: PhotoRecord, decoded: Decoded) -> PhotoRecord:
-    width, height = decoded.pixels.size
-    focal = focal_prior_px(decoded.exif, width, height)
-    return replace(
-        record,
-        # Renders and cut-outs stay lossless: they are small, and JPEG would ring at their edges.
-        name=record.name + (".jpg" if decoded.alpha is None else ".png"),
-        accepted=True,
-        width=width,
-        height=height,
-        source_width=decoded.source_width,
-        source_height=decoded.source_height,
-        focal_px=None if focal is None else round(focal, 3),
-        make=decoded.exif.make,
-        model=decoded.exif.model,
-        taken_at=decoded.exif.taken_at,
-        gps=decoded.exif.gps,
-        has_alpha=decoded.alpha is not None,
-    )
-
-
-def _save(decoded: Decoded, folders: Folders, name: str, options: IngestOptions) -> None:
-    """Write pixels only: a fresh copy carries no EXIF, no GPS, no serial numbers, no profile."""
-    bare = decoded.pixels.copy()
-    bare.info = {}
-    if decoded.alpha is None:
-        bare.save(folders.images / name, "JPEG", quality=options.jpeg_quality, subsampling="4:4:4")
-        return
-    bare.save(folders.images / name, "PNG", compress_level=4)
-    decoded.alpha.save(folders.alpha / f"{name}.png", "PNG", compress_level=4)
+        return Prepared(refused(record, error.code, error.detail))
+    record = replace(record, sha256=hash_file(source.path))
+    return finish(record, decoded, folders, options, capture.masks.by_photo.get(source.shown))
 
 
 def _drop_copies(prepared: list[Prepared]) -> list[PhotoRecord]:

@@ -20,7 +20,7 @@ DARK = 20.0
 # A photo whose sharpness is below this share of the median of its capture is worth a word.
 BLURRED_SHARE = 0.15
 
-_SHARPNESS_SIDE = 640
+SHARPNESS_SIDE = 640
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Measures:
 def measure(photo: Image.Image) -> Measures:
     """Return the measures of an RGB photo. Sharpness is the variance of the Laplacian of the luma at 640 px (research/service.md 4.8)."""
     grey = photo.convert("L")
-    grey.thumbnail((_SHARPNESS_SIDE, _SHARPNESS_SIDE), Image.Resampling.BOX)
+    grey.thumbnail((SHARPNESS_SIDE, SHARPNESS_SIDE), Image.Resampling.BOX)
     luma = np.asarray(grey, np.float32)
     darkest, brightest = np.percentile(luma, (1, 99))
     # Bilinear has a wider, softer support than a box: the thumbnail then hardly depends on the size it was made from.
     thumb = np.asarray(photo.convert("L").resize((THUMB, THUMB), Image.Resampling.BILINEAR), np.float32)
-    return Measures(_laplacian_variance(luma), float(brightest - darkest), float(brightest), thumb)
+    return Measures(laplacian_variance(luma), float(brightest - darkest), float(brightest), thumb)
 
 
 def content_problem(measures: Measures) -> tuple[str, str] | None:
@@ -92,7 +92,8 @@ def _original_of(flat: npt.NDArray[np.float32], row: int, kept: list[int]) -> in
     return kept[int(np.argmax(is_copy))] if is_copy.any() else None
 
 
-def _laplacian_variance(luma: npt.NDArray[np.float32]) -> float:
+def laplacian_variance(luma: npt.NDArray[np.float32]) -> float:  # [H, W] float32
+    """Return how sharp a luma is: the variance of its Laplacian."""
     if min(luma.shape) < 3:
         return 0.0
     centre = luma[1:-1, 1:-1]
