@@ -36,7 +36,7 @@ class State:
     @property
     def photo_limits(self) -> PhotoLimits:
         """What a photo must be."""
-        return PhotoLimits(self.settings.min_side_px, self.settings.max_megapixels)
+        return PhotoLimits(self.settings.min_side_px, self.settings.max_megapixels, self.settings.max_file_bytes)
 
 
 def state(request: Request) -> State:

@@ -118,7 +118,7 @@ class FormWriter:
             if self._size > MAX_FIELD_BYTES:
                 detail = f"the field {self._name[:100]!r} is larger than {MAX_FIELD_BYTES} bytes"
                 raise TooLarge("input.field_too_large", "Field too large", detail, "Send photos with a file name: `-F files=@IMG_1.jpg`.")
-        elif self._size <= self.settings.max_file_bytes:
+        elif self._size <= intake.allowed_bytes(self.settings, self._file_name or ""):
             self._hash.update(data[start:end])
             self._out.write(data[start:end])
             self._unwatched += end - start

@@ -41,9 +41,10 @@ class Settings(BaseSettings):
     refusals_per_minute: int = Field(60, description="wrong keys that one address may try", ge=1)
 
     max_file_bytes: int = Field(256 << 20, description="a larger photo is refused", ge=1)
+    max_video_bytes: int = Field(4 << 30, description="a larger video is refused", ge=1)
     max_request_bytes: int = Field(64 << 30, description="a larger upload request is refused", ge=1)
     max_json_bytes: int = Field(1 << 20, description="a larger request body that is no upload is refused", ge=1)
-    max_photos: int = Field(5000, description="a capture holds at most so many photos", ge=1)
+    max_photos: int = Field(5000, description="a capture holds at most so many files, a job so many photos and frames of videos", ge=1)
     min_side_px: int = Field(IngestOptions().min_side, description="photos whose longer side is shorter are refused", ge=1)
     max_megapixels: float = Field(IngestOptions().max_megapixels, description="photos with more pixels are refused, 10^6", gt=0)
     min_free_bytes: int = Field(512 << 20, description="with less free disk uploads are refused", ge=0)

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from api import schemas
 from api.models import ApiKey, Asset, Capture, Job, JobEvent, JobStage, Photo, Share, Upload, WebhookDelivery, WebhookEndpoint
-from api.services import captures, eta, keys, standing, webhooks
+from api.services import captures, eta, keys, standing, videos, webhooks
 from api.services.photos import Added
 
 
@@ -18,7 +18,11 @@ def photo(row: Photo) -> schemas.PhotoOut:
 
 def _photo_values(row: Photo) -> dict[str, object]:
     names = ("id", "name", "state", "size_bytes", "sha256", "format", "width", "height", "error", "created_at")
-    return {"reject_reason": row.error["detail"] if row.error else None, **{name: getattr(row, name) for name in names}}
+    return {
+        "kind": videos.kind_of(row),
+        "reject_reason": row.error["detail"] if row.error else None,
+        **{name: getattr(row, name) for name in names},
+    }
 
 
 def uploaded(capture_id: str, added: list[Added]) -> schemas.Uploaded:

@@ -111,7 +111,7 @@ def _upload(client: Client, capture_id: str, hashes: dict[Path, str], parcel: Pa
         file for file, sha256 in hashes.items() if ((parcel.name(file), sha256) if file in parcel.companions else sha256) not in seen
     ]
     with show.transfer_bars() as bars:
-        bar = bars.add_task(f"Upload {len(missing)} photos", total=sum(photo.stat().st_size for photo in missing))
+        bar = bars.add_task(f"Upload {len(missing)} files", total=sum(photo.stat().st_size for photo in missing))
         if speaks_tus(client):
             files = [File(path, parcel.name(path), hashes[path]) for path in missing]
             refused = send_all(client, capture_id, files, parcel.begun, lambda count: bars.advance(bar, count))

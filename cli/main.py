@@ -68,7 +68,7 @@ def build(
     key: Key = "",
     data_dir: DataDir = None,
 ) -> None:
-    """Make a splat from photos: upload, wait, download."""
+    """Make a splat from photos or videos: upload, wait, download."""
     with _explained():
         request = building.Request(photos.collect(paths), output, preset, _options(overrides or []), photos.companions(paths))
         with _server(Where(server, key, data_dir)) as client:

@@ -1,7 +1,8 @@
-"""Which files a command line of folders and files means."""
+"""Which files a command line of folders and files means: photos and videos, and what comes with them."""
 
 from pathlib import Path
 
+from engine.containers import SUFFIXES
 from engine.errors import InputError
 from engine.workspace import COMPANIONS, MASKS, Workspace
 
@@ -9,7 +10,7 @@ PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", "
 
 
 def collect(paths: list[Path]) -> list[Path]:
-    """Return the photos named: files as given, folders with everything below that is named like a photo, sorted. Masks are none.
+    """Return the photos and videos named: files as given, folders with everything below that is named like one, sorted. Masks are none.
 
     Raises ``InputError`` for a path that is not there and when nothing is found. What is inside a file is for the server to judge.
     """
@@ -23,14 +24,15 @@ def collect(paths: list[Path]) -> list[Path]:
             raise InputError("input.no_such_file", "No such file or folder", f"{path} does not exist")
     if not found:
         listed = ", ".join(map(str, paths))
-        known = " ".join(sorted(PHOTO_SUFFIXES))
-        raise InputError("input.no_photos", "No photos", f"no photo in {listed}", f"Photos are files named {known}.")
+        known = " ".join(sorted(PHOTO_SUFFIXES)), " ".join(sorted(SUFFIXES))
+        hint = f"Photos are files named {known[0]}, videos {known[1]}."
+        raise InputError("input.no_photos", "No photos", f"no photo or video in {listed}", hint)
     return list(dict.fromkeys(each.resolve() for each in found))
 
 
 def _is_photo(path: Path) -> bool:
     is_hidden = any(part.startswith(".") for part in path.parts)
-    return path.suffix.lower() in PHOTO_SUFFIXES and not is_hidden and MASKS not in path.parts[:-1]
+    return path.suffix.lower() in PHOTO_SUFFIXES | SUFFIXES and not is_hidden and MASKS not in path.parts[:-1]
 
 
 def companions(paths: list[Path]) -> dict[Path, str]:

@@ -24,7 +24,7 @@ def estimate_job(app: App, body: schemas.NewEstimate) -> schemas.EstimateOut:
     options = jobs.options_of(body.preset, body.options)
     jobs.as_json(options)
     with app.db.reading() as session:
-        given = given_by(session, body, options)
+        given = given_by(session, app, body, options)
         found = estimates.from_history(session, options, given)
         is_here = found is None or estimates.works_here(session)
     found = found or estimates.by_trial(app.settings, app.storage, options, given)
@@ -33,13 +33,13 @@ def estimate_job(app: App, body: schemas.NewEstimate) -> schemas.EstimateOut:
     return out(found, options)
 
 
-def given_by(session: Session, body: schemas.NewEstimate, options: RunOptions) -> Given:
+def given_by(session: Session, app: App, body: schemas.NewEstimate, options: RunOptions) -> Given:
     """Return the photos that the body means: those of a capture, or so many of one size."""
     if body.photos is not None:
         return Given([(body.photos.width, body.photos.height)] * body.photos.count, [])
     assert body.capture_id is not None, "the schema asks for one of the two"
     captures.get(session, body.capture_id)
-    return estimates.given_by(session, body.capture_id, options)
+    return estimates.given_by(session, app.settings, body.capture_id, options)
 
 
 def out(found: Estimate, options: RunOptions) -> schemas.EstimateOut:

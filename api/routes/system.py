@@ -14,6 +14,8 @@ from api.problems import RESPONSES
 from api.services import jobs, system
 from engine.options import PRESETS, RunOptions
 
+LIMITS = ("max_file_bytes", "max_video_bytes", "max_request_bytes", "max_photos", "min_side_px", "max_megapixels")
+
 router = APIRouter(responses=RESPONSES)
 JSON_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
 
@@ -73,9 +75,7 @@ def get_system(app: App, session: Reading) -> schemas.SystemOut:
         jobs=system.jobs_by_state(session),
         processes=[schemas.ProcessOut(**{name: getattr(row, name) for name in names}) for row in system.processes(session)],
         disk_free_bytes=shutil.disk_usage(settings.data_dir).free,
-        limits={
-            name: getattr(settings, name) for name in ("max_file_bytes", "max_request_bytes", "max_photos", "min_side_px", "max_megapixels")
-        },
+        limits={name: getattr(settings, name) for name in LIMITS},
     )
 
 

@@ -39,7 +39,7 @@ CREATED: dict[int | str, dict[str, Any]] = {201: {"model": schemas.UploadOut, "d
 @router.options("/uploads/{upload_id}", status_code=204, dependencies=[needs()], include_in_schema=False)
 def describe_uploads(app: App) -> Response:
     """Say which version and extensions of tus are spoken, and how large a file may be."""
-    return Response(status_code=204, headers=tus.offers(app.settings.max_file_bytes))
+    return Response(status_code=204, headers=tus.offers(max(app.settings.max_file_bytes, app.settings.max_video_bytes)))
 
 
 @router.post(

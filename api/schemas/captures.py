@@ -15,13 +15,14 @@ class NewCapture(Request):
 
 
 class PhotoOut(BaseModel):
-    """One file of a capture. ``width`` and ``height`` are pixels as stored, before EXIF orientation.
+    """One file of a capture. ``width`` and ``height`` are pixels as stored, before EXIF orientation; not every video says them.
 
     A ``companion`` is no photo but came with them: masks/NAME, transforms.json, a COLMAP model in sparse/.
     """
 
     id: str
     name: str
+    kind: Literal["photo", "video", "companion"]
     state: Literal["accepted", "rejected", "companion"]
     size_bytes: int
     sha256: str

@@ -69,6 +69,7 @@ class JobOut(BaseModel):
 
     In ``result`` too: ``left_out``, each file that the splat was made without, with the reason.
     ``queue`` is cpu or gpu: the workers that run its stage, or may take it. ``waits_for`` says what a queued job lacks (``disk``).
+    A video counts in ``n_photos`` as the frames that may be taken of it, and once it is read as those that were.
     ``eta`` is null until stages like its own have been timed here. From ``expires_at`` on the ended job is deleted.
     """
 

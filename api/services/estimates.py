@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from api.errors import DoesNotFit
 from api.models import Photo, StageCache
 from api.queue import CPU_QUEUE, GPU_QUEUE
-from api.services import cache, jobs, photos, routing, system, timings
+from api.services import cache, jobs, photos, routing, system, timings, videos
 from api.settings import Settings
 from api.storage import Storage
 from engine.errors import CapacityError, InternalError, from_dict
@@ -78,21 +78,21 @@ class Estimate:
         return max((stage.peak_memory_bytes for stage in self.stages if not stage.is_kept), default=0)
 
 
-def given_by(session: Session, capture_id: str, options: RunOptions) -> Given:
-    """Return what is known of a capture's photos; raises what starting a job over them would."""
-    usable = jobs.usable_photos(session, capture_id, options)
+def given_by(session: Session, settings: Settings, capture_id: str, options: RunOptions) -> Given:
+    """Return what is known of a capture's photos, and of its videos as so many photos; raises what starting a job over them would."""
+    usable = jobs.usable_photos(session, settings, capture_id, options)
+    stills = [photo for photo in usable if videos.kind_of(photo) == "photo"]
+    sizes = [size for photo in usable for size in videos.count_photos([photo], options) * [size_of(photo)]]
     keys = cache.keys(photos.given(session, capture_id), options)
     found = set(session.scalars(select(StageCache.key).where(StageCache.key.in_(keys.values()))))
-    shown = [usable[index * len(usable) // LENDERS] for index in range(min(LENDERS, len(usable)))]
+    shown = [stills[index * len(stills) // LENDERS] for index in range(min(LENDERS, len(stills)))]
     kept = frozenset(stage for stage, key in keys.items() if key in found)
-    return Given(
-        [size_of(photo) for photo in usable], [(file_name(n, photo), photo.storage_key or "") for n, photo in enumerate(shown)], kept
-    )
+    return Given(sizes, [(file_name(n, photo), photo.storage_key or "") for n, photo in enumerate(shown)], kept)
 
 
 def size_of(photo: Photo) -> tuple[int, int]:
-    """Return a photo's width and height."""
-    return photo.width or 1, photo.height or 1
+    """Return the width and height of a photo, or of a video's frames; most videos that do not say theirs are of this size."""
+    return photo.width or 1920, photo.height or 1080
 
 
 def file_name(number: int, photo: Photo) -> str:

@@ -18,19 +18,20 @@ SOF_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 @dataclass(frozen=True)
 class PhotoLimits:
-    """What a photo must be: longer side in pixels at least, 10^6 pixels at most."""
+    """What a photo must be: longer side in pixels at least, 10^6 pixels at most, bytes at most."""
 
     min_side_px: int
     max_megapixels: float
+    max_bytes: int = 256 << 20
 
 
 @dataclass(frozen=True)
 class PhotoInfo:
-    """Format and size as stored (before EXIF orientation), pixels."""
+    """Format and size as stored (before EXIF orientation), pixels; None where a video's header does not say."""
 
     format: str
-    width: int
-    height: int
+    width: int | None
+    height: int | None
 
 
 class NotReadableError(Exception):
@@ -59,14 +60,14 @@ def inspect_photo(path: Path, name: str, limits: PhotoLimits) -> PhotoInfo:
 
 
 def unsupported(name: str, head: bytes) -> InputError:
-    """Return the error for a file that is no photo, saying what it looks like."""
+    """Return the error for a file that is neither photo nor video, saying what it looks like."""
     printable = all(byte in b"\t\n\r" or byte >= 32 for byte in head)
     looks = "text" if printable else f"bytes {head[:8].hex(' ')}"
     return InputError(
         "input.unsupported_type",
         "Not a photo",
-        f"{name} is no photo: it begins with {looks}",
-        "Upload JPEG, PNG, WebP, TIFF, AVIF or HEIC files.",
+        f"{name} is no photo or video: it begins with {looks}",
+        "Upload JPEG, PNG, WebP, TIFF, AVIF or HEIC photos, or MP4, MOV, WebM, MKV or AVI videos.",
     )
 
 

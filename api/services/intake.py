@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from api.errors import NoSpace, TooLarge
 from api.models import Photo, Upload
-from api.services import limits
+from api.services import limits, videos
 from api.settings import Settings
 from engine.errors import SplatError
 
@@ -59,14 +59,20 @@ def check_count(settings: Settings, n_files: int) -> None:
 
 def check_file(settings: Settings, name: str, size_bytes: int) -> None:
     """Raise ``TooLarge`` when one file is announced, or grows, larger than allowed."""
-    if size_bytes > settings.max_file_bytes:
-        raise TooLarge(
-            "input.too_large",
-            "File too large",
-            f"{name[:100]} has more than {settings.max_file_bytes} bytes",
-            "Upload a smaller version.",
-            {"max_bytes": settings.max_file_bytes},
-        )
+    if size_bytes > (allowed := allowed_bytes(settings, name)):
+        raise too_large(name, allowed)
+
+
+def allowed_bytes(settings: Settings, name: str) -> int:
+    """Return how large a file may be: before its bytes are there, its name says whether it is a photo or a video."""
+    return settings.max_video_bytes if videos.is_called_video(name) else settings.max_file_bytes
+
+
+def too_large(name: str, allowed_bytes: int) -> TooLarge:
+    """Return the error of a file of more bytes than allowed."""
+    hint = "Upload a smaller version. A video may be larger than a photo where its name ends as a video's does, such as .mp4."
+    detail = f"{name[:100]} has more than {allowed_bytes} bytes"
+    return TooLarge("input.too_large", "File too large", detail, hint, {"max_bytes": allowed_bytes})
 
 
 def check_request(settings: Settings, size_bytes: int) -> None:

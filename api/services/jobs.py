@@ -9,10 +9,10 @@ from sqlalchemy import ColumnElement, CursorResult, select, update
 from sqlalchemy.orm import Session
 
 from api.db import now
-from api.errors import Conflict, Gone, NotFound
+from api.errors import Conflict, Gone, NotFound, TooLarge
 from api.models import Job, JobStage, Photo, new_id
 from api.queue import send_after_commit
-from api.services import cache, captures, events, limits, photos, routing, tallies, webhooks
+from api.services import cache, captures, events, limits, photos, routing, tallies, videos, webhooks
 from api.settings import Settings
 from engine.errors import InputError
 from engine.options import STAGES, RunOptions, from_dict, preset, with_overrides
@@ -97,7 +97,7 @@ def create(
     """Make a queued job over the photos that the capture holds now; the doorbell rings after the commit."""
     capture = captures.get(session, capture_id, lock=True)
     limits.check_jobs(session, asked.key_id)  # after the capture, as uploads do: the other way round two requests could wait for each other
-    usable = usable_photos(session, capture_id, options)
+    n_photos = videos.count_photos(usable_photos(session, settings, capture_id, options), options)
     taken, moment = photos.given(session, capture_id), now(session)
     ttl_hours = settings.job_ttl_hours if asked.ttl_hours is None else asked.ttl_hours
     job = Job(
@@ -107,7 +107,7 @@ def create(
         from_stage=from_stage,
         preset=options.preset,
         options=as_json(options),
-        n_photos=len(usable),
+        n_photos=n_photos,
         photos_until=max(photo.seq for photo in taken),
         state="queued",
         stage=STAGES[0],
@@ -127,16 +127,24 @@ def create(
     return job
 
 
-def usable_photos(session: Session, capture_id: str, options: RunOptions) -> list[Photo]:
-    """Return the photos that a job would run over; ``InputError`` when they are too few."""
+def usable_photos(session: Session, settings: Settings, capture_id: str, options: RunOptions) -> list[Photo]:
+    """Return the photos and videos that a job would run over; ``InputError`` when they are too few, ``TooLarge`` when too many."""
     usable = photos.accepted(session, capture_id)
-    if len(usable) < options.ingest.min_photos:
+    n_photos = videos.count_photos(usable, options)
+    if n_photos > settings.max_photos:
+        raise TooLarge(
+            "input.too_many_photos",
+            "Too many photos",
+            f"with {options.ingest.frames} frames of each video there are {n_photos} photos; a job takes at most {settings.max_photos}",
+            "Lower ingest.frames, give fewer videos, or raise the limit.",
+        )
+    if n_photos < options.ingest.min_photos:
         photos_word = "photo" if len(usable) == 1 else "photos"
         raise InputError(
             "input.too_few_photos",
             "Too few photos",
             f"the capture has {len(usable)} usable {photos_word}; at least {options.ingest.min_photos} are needed",
-            "Take 20 to 200 photos that overlap by two thirds, walking around the scene.",
+            "Take 20 to 200 photos that overlap by two thirds, walking around the scene, or film it on the way.",
             {"photos": len(usable)},
         )
     return usable

@@ -169,6 +169,8 @@ def close_stage(session: Session, taken: Claim, finished: Finished) -> None:
     state = "skipped" if finished.is_skipped else "done"
     values = {"state": state, "progress": 1.0, "stats": finished.stats, "seconds": finished.seconds, "finished_at": now(session)}
     session.execute(update(JobStage).where(JobStage.job_id == taken.job_id, JobStage.name == taken.stage).values(**values))
+    if finished.stats.get("n_videos"):  # now it is known how many frames they gave
+        session.execute(update(Job).where(taken.is_mine).values(n_photos=finished.stats["n_photos"]))
     if not finished.is_skipped:
         tallies.observe(session, "stage_seconds", finished.seconds, stage=taken.stage)
     said = {"stage": taken.stage, "state": state, "seconds": finished.seconds, "stats": finished.stats}

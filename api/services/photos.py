@@ -10,8 +10,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.db import now
+from api.errors import TooLarge
 from api.models import Capture, Photo, new_id
-from api.services import intake
+from api.services import intake, videos
 from api.services.inspect import PhotoInfo, PhotoLimits, companion_name, inspect_companion, inspect_photo
 from api.settings import Settings
 from engine.errors import InputError, SplatError
@@ -72,12 +73,21 @@ def _examine(file: Received, limits: PhotoLimits) -> Examined:
     if file.error is not None:
         return Examined(file, name, None, file.error)
     try:
-        info = inspect_photo(file.path, name, limits)
-    except InputError as error:
+        info = _inspect(file, name, limits)
+    except (InputError, TooLarge) as error:
         return Examined(file, name, None, error)
     if "." not in name or name.casefold() in NOT_TAKEN:
         name = f"{name}.{'jpg' if info.format == 'jpeg' else info.format}"
     return Examined(file, name, info, None)
+
+
+def _inspect(file: Received, name: str, limits: PhotoLimits) -> PhotoInfo:
+    container = videos.container_of(file.path)
+    if container is not None:
+        return videos.inspect_video(file.path, name, container, limits)
+    if file.size_bytes > limits.max_bytes:  # it was let in by a video's name
+        raise intake.too_large(name, limits.max_bytes)
+    return inspect_photo(file.path, name, limits)
 
 
 def _examine_companion(file: Received, path: str, limits: PhotoLimits) -> Examined:
@@ -96,7 +106,7 @@ def check_some(examined: list[Examined]) -> None:
             "input.no_files",
             "No files",
             "the upload holds no files",
-            "Send photos as multipart/form-data, one part each: curl -F files=@IMG_1.jpg",
+            "Send photos or a video as multipart/form-data, one part each: curl -F files=@IMG_1.jpg",
         )
     if any(each.error is None for each in examined):
         return

@@ -54,7 +54,7 @@ class Ground:
     @property
     def limits(self) -> PhotoLimits:
         """What a photo must be."""
-        return PhotoLimits(self.settings.min_side_px, self.settings.max_megapixels)
+        return PhotoLimits(self.settings.min_side_px, self.settings.max_megapixels, self.settings.max_file_bytes)
 
 
 @dataclass

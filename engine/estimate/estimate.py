@@ -20,6 +20,7 @@ from engine.errors import Cancelled, InputError
 from engine.estimate.stand_in import write_stand_in
 from engine.events import Event, Progress
 from engine.options import IngestOptions, RunOptions
+from engine.photos.frames import is_video
 from engine.photos.sources import list_sources
 from engine.workspace import Workspace, read_json
 
@@ -42,6 +43,7 @@ TRAIN_BYTES_PER_GAUSSIAN = 3 * 776 + 248  # three checkpoints for a moment, and 
 ASSET_BYTES_PER_GAUSSIAN = 260
 # How far the truth may lie off, as factors, when nothing else runs beside.
 RANGES = {"ingest": (0.5, 2.5), "poses": (0.4, 3.5), "train": (0.8, 1.25), "compress": (0.5, 2.0)}
+VIDEO_SIZE = (1920, 1080)  # of most videos; their headers are not read here
 STAND_IN_RANGE = (0.6, 1.6)
 
 
@@ -80,7 +82,7 @@ def estimate(folder: Path, options: RunOptions, sizes: list[tuple[int, int]] | N
     if sizes is not None:
         photos = Photos([source.path for source in list_sources(folder)], sizes)
     else:
-        photos = photos_of_workspace(folder) if is_posed else photos_in(folder)
+        photos = photos_of_workspace(folder) if is_posed else photos_in(folder, options.ingest.frames)
     with tempfile.TemporaryDirectory() as scratch:
         workspace = Workspace.at(Path(scratch))
         if is_posed:
@@ -125,17 +127,20 @@ def summary(photos: Photos, options: RunOptions, stages: dict[str, StageEstimate
     }
 
 
-def photos_in(folder: Path) -> Photos:
-    """Return the photos that ingest would read, by their headers; what is no photo is passed over."""
+def photos_in(folder: Path, frames: int = 0) -> Photos:
+    """Return the photos that ingest would read, by their headers, and so many for each video; what is neither is passed over."""
     paths, sizes = [], []
     for source in list_sources(folder):
+        if is_video(source):
+            sizes += frames * [VIDEO_SIZE]
+            continue
         try:
             with PillowImage.open(source.path) as opened:
                 sizes.append(opened.size)
                 paths.append(source.path)
         except (OSError, ValueError, PillowImage.DecompressionBombError):
             continue
-    if not paths:
+    if not sizes:
         raise InputError("input.no_photos", "No photos", f"{folder.name} holds no photo that can be read", "Name a folder of photos.")
     return Photos(paths, sizes)
 

@@ -46,7 +46,7 @@ def test_what_is_spoken_is_said(client, installation):
         "expiration",
         "checksum",
     }
-    assert answer.headers["tus-max-size"] == str(installation.settings.max_file_bytes)
+    assert answer.headers["tus-max-size"] == str(installation.settings.max_video_bytes)
     assert "sha1" in answer.headers["tus-checksum-algorithm"].split(",")
 
 

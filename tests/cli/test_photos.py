@@ -5,11 +5,11 @@ from engine.errors import InputError
 
 
 def test_collect_takes_photos_of_folders_and_files_as_they_are_named(tmp_path):
-    for name in ("b.JPG", "a.png", "notes.txt", ".hidden.jpg", "sub/c.webp", ".thumbs/d.jpg"):
+    for name in ("b.JPG", "a.png", "walk.MOV", "notes.txt", ".hidden.jpg", "sub/c.webp", ".thumbs/d.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     found = collect([tmp_path, tmp_path / "notes.txt", tmp_path / "a.png"])
-    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["a.png", "b.JPG", "sub/c.webp", "notes.txt"]
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["a.png", "b.JPG", "sub/c.webp", "walk.MOV", "notes.txt"]
 
 
 def test_collect_names_the_path_that_is_not_there(tmp_path):
@@ -21,6 +21,7 @@ def test_collect_refuses_a_folder_without_photos_and_says_what_a_photo_is(tmp_pa
     with pytest.raises(InputError) as caught:
         collect([tmp_path])
     assert ".jpg" in caught.value.hint
+    assert ".mp4" in caught.value.hint
 
 
 def test_masks_and_poses_are_no_photos_and_go_along_under_their_names(tmp_path):

@@ -71,7 +71,7 @@ export interface JobEvent {
 
 export interface Preset {
   name: string;
-  options: { ingest: { min_photos: number }; train: { steps: number; max_gaussians: number; max_side: number } };
+  options: { ingest: { min_photos: number; frames: number }; train: { steps: number; max_gaussians: number; max_side: number } };
 }
 
 const TERMINAL: ReadonlySet<string> = new Set(["succeeded", "failed", "cancelled"]);

@@ -2,6 +2,7 @@
 
 import { announce, entitle } from "./announce";
 import { make, progressBar } from "./dom";
+import { isVideo } from "./pick";
 import { bytes, counted } from "./words";
 
 const WAITING = "waiting for the connection";
@@ -21,7 +22,7 @@ export class Board {
     const rows = files.map((file) => {
       const note = make("span", { textContent: "waits" });
       this.notes.set(file, note);
-      return make("li", {}, make("span", { textContent: file.name }), note);
+      return make("li", {}, make("span", { textContent: file.name, className: isVideo(file) ? "video" : "" }), note);
     });
     const fold = make("details", { className: "files" }, make("summary", { textContent: counted(files.length, "file") }), make("ol", {}, ...rows));
     status.replaceChildren(this.bar, this.words, this.refusals, fold);

@@ -1,4 +1,4 @@
-/** Where photos come in: dropped, chosen, taken with a phone's camera. */
+/** Where photos and videos come in: dropped, chosen, taken with a phone's camera. */
 
 import { make } from "./dom";
 import { filesOfDrop, filesOfInput, type Found } from "./pick";
@@ -8,12 +8,12 @@ export function dropZone(take: (found: Found[]) => void): HTMLElement {
   const zone = make(
     "div",
     { className: "drop" },
-    make("p", { className: "with-mouse" }, make("strong", { textContent: "Drop photos or a folder here" })),
-    make("p", { textContent: "20 to 200 overlapping photos of one thing or place, taken while walking around it." }),
+    make("p", { className: "with-mouse" }, make("strong", { textContent: "Drop photos, a folder or a video here" })),
+    make("p", { textContent: "20 to 200 overlapping photos of one thing or place, taken while walking around it; or film it on the way." }),
     make(
       "p",
       { className: "ways" },
-      ...way("photos", "Choose photos", { multiple: true, accept: "image/*,.heic,.heif,.avif,.tif,.tiff" }, "", take),
+      ...way("photos", "Choose photos or a video", { multiple: true, accept: "image/*,video/*,.heic,.heif,.avif,.tif,.tiff,.mkv" }, "", take),
       ...way("folder", "Choose a folder", { webkitdirectory: true }, "with-mouse", take),
       ...way("camera", "Take photos", { accept: "image/*", capture: "environment" }, "with-finger", take),
     ),

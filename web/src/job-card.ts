@@ -35,13 +35,14 @@ export class JobCard {
   private readonly problem = make("div");
   private readonly said = make("div", { className: "endings" });
   private readonly after = make("div");
+  private readonly count = make("span");
   private drawn = "";
 
   constructor(
     job: Job,
     private readonly handles: Handles,
   ) {
-    const title = make("h3", {}, `${counted(job.n_photos, "photo")} `, make("small", { textContent: `${job.preset}, ${moment(job.created_at)}` }));
+    const title = make("h3", {}, this.count, make("small", { textContent: `${job.preset}, ${moment(job.created_at)}` }));
     this.facts.append(this.stages.list, this.stages.line, this.problem, this.said);
     this.element = make("article", { className: "job", id: `job-${job.id}`, tabIndex: -1 }, make("header", {}, title, this.state, this.actions),
       make("div", { className: "middle" }, this.facts, this.picture), this.after);
@@ -54,6 +55,7 @@ export class JobCard {
     this.state.textContent = stateWords(job);
     this.stages.show(job);
     this.element.dataset["state"] = job.state;
+    this.count.textContent = `${counted(job.n_photos, "photo")} `; // of a video it is known once that is read
     const shape = `${job.state} ${job.error?.code ?? ""}`;
     if (shape === this.drawn) return;
     this.drawn = shape;

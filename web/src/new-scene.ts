@@ -1,4 +1,4 @@
-/** The form that makes a scene: photos, preset, start. */
+/** The form that makes a scene: photos and videos, preset, start. */
 
 import { announce, entitle } from "./announce";
 import { asProblem, type Job, Problem, post } from "./api";
@@ -6,7 +6,7 @@ import { button, make } from "./dom";
 import { dropZone } from "./drop-zone";
 import { estimate } from "./estimate";
 import { notice } from "./notice";
-import { type Found, NOTHING, type Picked, pick } from "./pick";
+import { type Found, isVideo, NOTHING, type Picked, pick } from "./pick";
 import { Presets } from "./presets";
 import { forget, forgetAll, sendAll, unfinished } from "./upload";
 import { bytes, counted } from "./words";
@@ -49,7 +49,7 @@ class Form {
 
   private remind(left: number): void {
     if (left === 0) return;
-    const words = `An upload of ${counted(left, "file")} was cut off. Choose the same photos again and press Start: it goes on where it was. `;
+    const words = `An upload of ${counted(left, "file")} was cut off. Choose the same files again and press Start: it goes on where it was. `;
     this.say(make("p", {}, words, button("Forget it", "quiet", () => (forgetAll(), this.say()))));
   }
 
@@ -65,10 +65,11 @@ class Form {
   private draw(): void {
     const isBusy = this.sending !== null;
     const n = this.picked.photos.length;
-    this.words.textContent = describe(this.picked, this.presets.minPhotos);
+    const lacking = Math.max(0, this.presets.minPhotos - this.presets.countPhotos(this.picked.photos));
+    this.words.textContent = describe(this.picked, lacking ? this.presets.minPhotos : 0);
     this.clear.hidden = isBusy || n + this.picked.companions.length + this.picked.ignored === 0;
     this.zone.inert = this.presets.element.disabled = isBusy;
-    this.start.disabled = isBusy || n < this.presets.minPhotos;
+    this.start.disabled = isBusy || lacking > 0;
     this.start.hidden = isBusy;
     this.stop.hidden = !isBusy;
     this.ask.disabled = this.start.disabled;
@@ -89,7 +90,7 @@ class Form {
     const question = this.asked;
     this.ask.disabled = true;
     this.say("Trying it out on this machine; that may take some ten seconds …");
-    const said = await estimate(this.picked.photos, this.presets.chosen).catch((thrown: unknown) => notice(asProblem(thrown)));
+    const said = await estimate(this.picked.photos, this.presets.countPhotos(this.picked.photos), this.presets.chosen).catch((thrown: unknown) => notice(asProblem(thrown)));
     if (question !== this.asked) return this.draw();
     this.say(said);
     if (typeof said === "string") announce(said);
@@ -121,15 +122,18 @@ class Form {
   }
 }
 
+/** What is chosen; `least` is how many photos there must be where there are fewer, else 0. */
 function describe({ photos, companions, ignored }: Picked, least: number): string {
-  if (photos.length === 0) return ignored ? "None of these files is a JPEG, PNG, WebP, TIFF, AVIF or HEIC photo." : "No photos chosen yet.";
+  if (photos.length === 0) return ignored ? "None of these files is a JPEG, PNG, WebP, TIFF, AVIF or HEIC photo, or an MP4, MOV, WebM, MKV or AVI video." : "No photos chosen yet.";
   const size = photos.reduce((sum, photo) => sum + photo.size, 0);
   const masks = companions.filter((file) => file.name.startsWith("masks/")).length;
-  const parts = [`${counted(photos.length, "photo")}, ${bytes(size)}`];
+  const videos = photos.filter(isVideo).length;
+  const kinds = [counted(photos.length - videos, "photo"), counted(videos, "video")].filter((each) => !each.startsWith("0 "));
+  const parts = [`${kinds.join(" and ")}, ${bytes(size)}`];
   if (masks) parts.push(`with ${counted(masks, "mask")}`);
   if (companions.length > masks) parts.push("with camera poses");
   if (ignored) parts.push(`${counted(ignored, "other file")} left alone`);
-  return `${parts.join("; ")}.${photos.length < least ? ` At least ${least} are needed; 20 or more are better.` : ""}`;
+  return `${parts.join("; ")}.${least ? ` At least ${least} are needed; 20 or more are better.` : ""}`;
 }
 
 /** Start the job; if it cannot start because of refused photos, say which and why. */

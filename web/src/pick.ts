@@ -1,11 +1,12 @@
-/** Photos out of a drop, a folder, a file dialog or a camera, and what comes with them: masks and camera poses. */
+/** Photos and videos out of a drop, a folder, a file dialog or a camera, and what comes with them: masks and camera poses. */
 
 const PHOTO = /\.(jpe?g|png|webp|tiff?|heic|heif|avif)$/i;
+const VIDEO = /\.(mp4|m4v|mov|3gp|webm|mkv|avi)$/i;
 const MASK = /(?:^|\/)masks\/([^/]+)$/i;
 const POSES = /(?:^|\/)(transforms(?:_train)?\.json)$/i;
 const MODEL = /(?:^|\/)sparse\/(?:0\/)?((?:cameras|images|points3D)\.(?:bin|txt))$/;
 
-/** What was chosen: photos to send, what goes with them (named as the service knows it), how many other files were left alone. */
+/** What was chosen: photos and videos to send, what goes with them (named as the service knows it), how many other files were left alone. */
 export interface Picked {
   photos: File[];
   companions: File[];
@@ -33,12 +34,17 @@ export function pick(before: Picked, found: Found[]): Picked {
   for (const each of found.filter(({ path }) => !path.split("/").some((part) => part.startsWith(".")))) {
     const name = companionName(each.path);
     const file = name ? new File([each.file], name, { type: each.file.type, lastModified: each.file.lastModified }) : each.file;
-    if (!name && !PHOTO.test(file.name)) all.ignored++;
+    if (!name && !PHOTO.test(file.name) && !isVideo(file)) all.ignored++;
     else if (!known.has(markOf(file))) (name ? all.companions : all.photos).push(file);
     known.add(markOf(file));
   }
   all.photos.sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
   return all;
+}
+
+/** Whether a file is called like a video. */
+export function isVideo(file: File): boolean {
+  return VIDEO.test(file.name);
 }
 
 /** What tells a file from others without reading it. */

@@ -2,6 +2,7 @@
 
 import { type Preset, request } from "./api";
 import { make } from "./dom";
+import { isVideo } from "./pick";
 
 const REMEMBERED = "splatworks-preset";
 
@@ -26,7 +27,17 @@ export class Presets {
 
   /** With fewer photos the service refuses the job. */
   get minPhotos(): number {
-    return this.presets.find(({ name }) => name === this.chosen)?.options.ingest.min_photos ?? 1;
+    return this.ingest?.min_photos ?? 1;
+  }
+
+  /** How many photos a job over these files has at most: a video counts as the frames that may be taken of it. */
+  countPhotos(files: File[]): number {
+    const videos = files.filter(isVideo).length;
+    return files.length - videos + videos * (this.ingest?.frames ?? 1);
+  }
+
+  private get ingest(): Preset["options"]["ingest"] | undefined {
+    return this.presets.find(({ name }) => name === this.chosen)?.options.ingest;
   }
 }
 
