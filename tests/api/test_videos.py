@@ -37,13 +37,13 @@ def listed(client, capture: str) -> list[tuple]:
 
 
 def test_a_form_takes_a_video_beside_photos(client, capture, walk):
-    files = form(("walk.mp4", walk), ("a.jpg", encoded(1)), ("masks/a.png", encoded(2, "PNG")), ("cut.mp4", walk[:5000]))
+    files = form(("walk.mp4", walk), ("a.jpg", encoded(1)), ("masks/a.png", encoded(2, "PNG", 40, 30)), ("cut.mp4", walk[:5000]))
     body = client.post(f"/v1/captures/{capture}/photos", files=files).json()
     assert (body["accepted"], body["rejected"]) == (2, 1)
     assert listed(client, capture) == [
         ("walk.mp4", "video", "accepted", "mp4", 400),
         ("a.jpg", "photo", "accepted", "jpeg", 400),
-        ("masks/a.png", "companion", "companion", "png", 400),
+        ("masks/a.png", "companion", "companion", "png", 40),
         ("cut.mp4", "video", "rejected", None, None),
     ]
     refused = body["photos"][3]

@@ -11,6 +11,7 @@ from tests.cli.conftest import Serve, run
 from tests.e2e.chromium import BINARY, Page
 from tests.e2e.test_viewer import check_quiet, shoot
 from tests.services import until
+from tests.videos import different, write_video
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(BINARY is None, reason="Chromium is not installed")]
 CARD = "document.querySelector('.job-list article')"
@@ -59,6 +60,22 @@ def test_photos_arrive_whole_over_a_line_that_breaks_and_the_scene_is_shown_whil
     page.wait_for(f"{CARD}.dataset.state === 'succeeded' && {CARD}.querySelector('.sharing')", 60)
     shoot(page, "page-done")
     check_quiet(page, service, allowed="ERR_INTERNET_DISCONNECTED|ERR_NETWORK|tus:")
+
+
+def test_a_video_is_taken_like_photos(service, browser, tmp_path):
+    page = browser.new_page()
+    page.open(f"{service.url}/")
+    page.wait_for("document.querySelectorAll('.presets input').length >= 3")
+    page.choose_files("#photos", [write_video(tmp_path / "walk.mp4", different(8), per_s=4.0)])
+    page.wait_for("document.querySelector('.chosen').innerText.startsWith('1 video, ')")
+    page.wait_for("!document.querySelector('button.primary').disabled")
+    shoot(page, "page-video")
+    before = len(service.get("/v1/jobs")["items"])
+    page.evaluate("document.querySelector('button.primary').click()")
+    until(lambda: len(service.get("/v1/jobs")["items"]) > before)
+    job = service.get("/v1/jobs")["items"][0]
+    (video,) = service.get(f"/v1/captures/{job['capture_id']}")["photos"]
+    assert (video["name"], video["kind"], video["state"]) == ("walk.mp4", "video", "accepted")
 
 
 def test_a_link_opens_the_scene_for_others_until_it_is_revoked(service, browser):
