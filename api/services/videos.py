@@ -1,5 +1,6 @@
 """What a video is, from its container's header: whether it is whole enough to hold pictures, and their size. None is decoded."""
 
+import itertools
 import struct
 from pathlib import Path, PurePath
 from typing import BinaryIO
@@ -9,6 +10,8 @@ from api.services.inspect import MAX_STEPS, READ_LIMIT_BYTES, NotReadableError, 
 from engine.containers import CONTAINERS, HEAD_BYTES, SUFFIXES, video_container
 from engine.errors import InputError
 from engine.options import RunOptions
+
+MAX_TRACKS = 32  # cameras write two to six; each may hold as many boxes as are followed at all
 
 
 def container_of(path: Path) -> str | None:
@@ -90,7 +93,8 @@ def find_index(stream: BinaryIO) -> bytes:
 
 def measure_index(moov: bytes) -> tuple[int, int] | None:
     """Return the size of the first track of pictures (tkhd, 8.3.2: 16.16 fixed point, its last 8 bytes); None where it is left open."""
-    tracks = [dict(boxes(body)) for kind, body in boxes(moov) if kind == b"trak"]
+    found = itertools.islice((body for kind, body in boxes(moov) if kind == b"trak"), MAX_TRACKS)
+    tracks = [dict(boxes(body)) for body in found]
     pictures = [track for track in tracks if dict(boxes(track.get(b"mdia", b""))).get(b"hdlr", b"")[8:12] == b"vide"]
     if not pictures:
         raise NotReadableError("it holds no pictures")

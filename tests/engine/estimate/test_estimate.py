@@ -17,6 +17,7 @@ from engine.formats.colmap import read_reconstruction
 from engine.options import preset
 from engine.train.shell import project
 from engine.train.views import load_split
+from tests.videos import different, write_video
 
 SETTINGS = ["train.steps=100", "train.max_gaussians=2000", "train.max_side=96", "threads=1"]
 
@@ -85,6 +86,14 @@ def test_photos_are_read_by_their_headers(photos: Path) -> None:
     assert Photos(found.paths, [(4000, 3000), (640, 480)]).limited(1600) == [(1600, 1200), (640, 480)]
     with pytest.raises(InputError, match="does not exist"):
         photos_in(photos / "none")
+
+
+def test_a_video_counts_as_the_frames_that_may_be_taken_of_it(photos: Path, tmp_path: Path) -> None:
+    write_video(tmp_path / "walk.mp4", different(4))
+    alone = photos_in(tmp_path, 30)
+    assert (alone.paths, len(alone.sizes)) == ([], 30)
+    (tmp_path / "0.jpg").write_bytes((photos / "0.jpg").read_bytes())
+    assert len(photos_in(tmp_path, 30).sizes) == 31
 
 
 def test_the_stand_in_can_be_trained_on_and_every_camera_sees_the_scene(photos: Path, tmp_path: Path) -> None:

@@ -10,13 +10,22 @@ import zlib
 from tests.faults.bad_inputs import encode as e
 from tests.faults.bad_inputs.case import PhotoCase
 
+UNREADABLE_VIDEO = "input.unreadable_video"
 NO_TYPE, UNREADABLE, PIXELS, SMALL = "input.unsupported_type", "input.unreadable_photo", "input.too_many_pixels", "input.too_small"
 HUGE = 50_000
 
 
 def cases() -> list[PhotoCase]:
     """Return the cases."""
-    return [PhotoCase("zero bytes", "empty.jpg", b"", "input.empty_file"), *no_photos(), *truncated(), *damaged(), *bombs(), *shapes()]
+    return [
+        PhotoCase("zero bytes", "empty.jpg", b"", "input.empty_file"),
+        *no_photos(),
+        *no_videos(),
+        *truncated(),
+        *damaged(),
+        *bombs(),
+        *shapes(),
+    ]
 
 
 def no_photos() -> list[PhotoCase]:
@@ -43,7 +52,9 @@ def no_photos() -> list[PhotoCase]:
         "psd": b"8BPS\0\x01" + bytes(40),
         "openexr": b"v/1\x01" + bytes(40),
         "bigtiff": b"II+\0\x08\0\0\0" + bytes(40),
-        "mp4 film": e.box(b"ftyp", b"isom\0\0\0\0mp42") + e.box(b"mdat", bytes(100)),
+        "music": e.box(b"ftyp", b"M4A \0\0\0\0mp42") + e.box(b"mdat", bytes(100)),
+        "list of videos": b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n",
+        "list for ffmpeg": b"ffconcat version 1.0\nfile /etc/passwd\n",
         "windows program": b"MZ" + bytes(100),
         "linux program": b"\x7fELF\x02\x01\x01" + bytes(100),
         "zip": zipped({"a.jpg": e.jpeg(3)}),
@@ -59,6 +70,24 @@ def no_photos() -> list[PhotoCase]:
         "jpeg after a blank": b" " + e.jpeg(1),
     }
     return [PhotoCase(f"{kind} called .jpg", f"no {kind}.jpg", data, NO_TYPE) for kind, data in kinds.items()]
+
+
+def no_videos() -> list[PhotoCase]:
+    """Files that begin like videos and hold no pictures, as far as their index says."""
+    ftyp = e.box(b"ftyp", b"isom\0\0\0\0mp42")
+    sound = e.box(b"trak", e.box(b"mdia", e.box(b"hdlr", bytes(8) + b"soun" + bytes(12))))
+    kinds = {
+        "mp4 without its index": ftyp + e.box(b"mdat", bytes(100)),
+        "mp4 whose index is cut off": ftyp + e.box(b"moov", bytes(1000))[:500],
+        "mp4 of sound alone": ftyp + e.box(b"moov", sound),
+        "mp4 whose index is empty": ftyp + e.box(b"moov", b""),
+        "mp4 of boxes without end": ftyp + e.box(b"free", b"") * 50_000,
+        "mp4 whose index has no end": ftyp + struct.pack(">I4sQ", 1, b"moov", 1 << 63),
+        "quicktime of nothing": e.box(b"wide", b""),
+        "avi without its header": b"RIFF\xff\0\0\0AVI LIST" + bytes(60),
+        "avi that is cut off": b"RIFF\xff\0\0\0AVI LIST",
+    }
+    return [PhotoCase(kind, f"no {kind}.mp4", data, UNREADABLE_VIDEO) for kind, data in kinds.items()]
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
