@@ -3,6 +3,7 @@
 import struct
 
 import pytest
+from PIL import Image
 
 from api.services.inspect import PhotoInfo, PhotoLimits
 from api.services.photos import Received, examine
@@ -17,7 +18,8 @@ CODES = {"input.empty_file", "input.unsupported_type", "input.unreadable_photo",
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
     wanted = {"mp4": "mp4v", "mov": "mp4v", "avi": MOTION_JPEG, "mkv": "mp4v", "webm": "VP80"}
-    return {kind: write_video(folder / f"a.{kind}", different(4), codec=codec).read_bytes() for kind, codec in wanted.items()}
+    plain = [Image.new("RGB", (400, 304))] * 2  # a few kilobytes: they are cut a thousand times
+    return {kind: write_video(folder / f"a.{kind}", plain, codec=codec).read_bytes() for kind, codec in wanted.items()}
 
 
 def look(tmp_path, data: bytes, name: str = "walk.mp4"):
@@ -37,7 +39,7 @@ def test_container_and_size_are_read_from_the_header(files, kind, size, tmp_path
 @pytest.mark.parametrize("kind", ["mp4", "mov", "avi"])
 def test_a_video_cut_anywhere_is_either_measured_right_or_refused_by_name(files, kind, tmp_path):
     data = files[kind]
-    for length in [*range(300), *range(300, len(data), 997), *range(len(data) - 300, len(data))]:
+    for length in [*range(300), *range(300, len(data), 97), *range(len(data) - 300, len(data))]:
         found = look(tmp_path, data[:length])
         if isinstance(found, PhotoInfo):
             assert found == PhotoInfo(kind, 400, 304)
