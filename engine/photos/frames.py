@@ -17,13 +17,15 @@ from engine.photos.prepared import Folders, Prepared, from_json, to_json
 from engine.photos.record import PhotoRecord, refused
 from engine.photos.sandbox import Ask, Broken, Limits, run_all
 from engine.photos.sources import Source, safe_stems
-from engine.photos.video import PORTION_CPU_S, UNREADABLE, Footage, Frame, Stretches, look, sharpest
+from engine.photos.video import UNREADABLE, Footage, Frame, Stretches, look, sharpest
 from engine.unfinished import Pieces
 from engine.workspace import hash_file
 
 STAGE = "ingest"
 # Room for the number of a frame in a name that may not become longer.
 _LONGEST_STEM = 70
+# What a decoder holds at a time, its references and our copies, as photos of the same size.
+_FRAMES_HELD = 8
 # A video may lack so much of the length that its header tells, seconds.
 _CUT_OFF_S = 1.0
 
@@ -63,13 +65,8 @@ class Studio:
     folders: Folders
     pieces: Pieces
     options: IngestOptions
-    memory_bytes: int
+    limits: Limits
     n_children: int
-
-    @property
-    def limits(self) -> Limits:
-        """What a portion may take. Children never ask for megapixels: they hold a few frames each."""
-        return Limits(0.0, self.memory_bytes, PORTION_CPU_S)
 
 
 def is_video(source: Source) -> bool:
@@ -121,7 +118,8 @@ def _shoot(film: Film, studio: Studio, on_frames: Callable[[int, int], None]) ->
     portions = film.stretches.portions(film.footage)
     found = _kept(film, portions, studio.pieces)
 
-    def work(portion: range, _ask: Ask) -> Numbered:
+    def work(portion: range, ask: Ask) -> Numbered:
+        ask(_FRAMES_HELD * film.footage.width * film.footage.height / 1e6)
         frames = sharpest(film.source.path, film.stretches, portion)
         return [(index, _photo(film, index, frame, studio)) for index, frame in frames]
 

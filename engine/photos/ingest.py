@@ -21,6 +21,7 @@ from engine.photos.record import PhotoRecord, assign_groups, refused, require_en
 from engine.photos.sandbox import Ask, Broken, Limits, run_all
 from engine.photos.select import blurred, find_copies
 from engine.photos.sources import Source, list_sources
+from engine.photos.video import PORTION_CPU_S
 from engine.unfinished import Headway, Pieces, place, unfinished
 from engine.workspace import Workspace, hash_file, replacing_folder, write_json
 
@@ -125,7 +126,8 @@ def _prepare_all(capture: Capture, folders: Folders, pieces: Pieces, options: Ru
         int(_BYTES_BESIDE + _BYTES_PER_PIXEL * options.ingest.max_megapixels * 1e6),
         options.threads or cpu_count() or 1,
     )
-    studio = Studio(folders, pieces, options.ingest, memory_bytes, n_children)
+    for_videos = Limits(_MEGAPIXELS_IN_FLIGHT, memory_bytes, PORTION_CPU_S, 0.0)
+    studio = Studio(folders, pieces, options.ingest, for_videos, n_children)
     videos = [source for source in capture.sources if is_video(source)]
     photos = [source for source in capture.sources if source not in videos]
     share = Share(len(photos), len(videos), options.ingest.frames, pieces.headway.on_event)
@@ -136,17 +138,17 @@ def _prepare_all(capture: Capture, folders: Folders, pieces: Pieces, options: Ru
 
     def on_done(index: int, result: Prepared | Broken) -> None:
         source = photos[index]
-        found[index] = prepared = given_up(source, result) if isinstance(result, Broken) else result
-        made_from = capture.made_from(source, prepared.record.sha256 or hash_file(source.path))
-        pieces.put(source.stem, to_json(prepared), folders.of(prepared.record), made_from)
+        found[index] = photo = given_up(source, result) if isinstance(result, Broken) else result
+        made_from = capture.made_from(source, photo.record.sha256 or hash_file(source.path))
+        pieces.put(source.stem, to_json(photo), folders.of(photo.record), made_from)
         share.tell_photos(len(found))
 
     found = _kept(capture, photos, pieces)
     if found:
         share.tell_photos(len(found))
     run_all(photos, work, Limits(_MEGAPIXELS_IN_FLIGHT, memory_bytes), n_children, on_done, dict(found))
-    of_photos = {source.stem: [found[index]] for index, source in enumerate(photos)}
-    return [each for source in capture.sources for each in (of_videos | of_photos)[source.stem]]
+    prepared = of_videos | {source.stem: [found[index]] for index, source in enumerate(photos)}
+    return [each for source in capture.sources for each in prepared[source.stem]]
 
 
 def _kept(capture: Capture, photos: list[Source], pieces: Pieces) -> dict[int, Prepared]:
