@@ -5,7 +5,7 @@
 int main() {
   SplatContext *context = create(SPLAT_ISA_GENERIC, 1);
   if (!context) return fprintf(stderr, "%s\n", splat_last_error()), 1;
-  const Results r = walk(context, scene(900, 3, -2.5f), {17, 9, 3, true, true, true});
+  const Results r = walk(context, scene(900, 3, -2.5f), {17, 14, 3, true, true, true});
   if (r.status != SPLAT_OK) fprintf(stderr, "%s\n", splat_last_error());
   splat_context_destroy(context);
   return r.status != SPLAT_OK;
