@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from api.app import create_app, document_text
+from api.db import migrate
 from api.settings import Settings
 from tests.api.conftest import is_problem
 from tests.services import REPOSITORY
@@ -24,9 +25,10 @@ def test_every_answer_carries_an_id_and_a_problem_the_same_one(client):
 
 
 def test_an_error_of_ours_is_a_problem_without_its_words(installation, tmp_path):
-    # A database without tables: what a forgotten migration looks like.
-    installation.settings = installation.settings.model_copy(update={"database_url": f"sqlite:///{tmp_path}/empty.db"})
+    installation.settings = installation.settings.model_copy(update={"database_url": f"sqlite:///{tmp_path}/other.db"})
+    migrate(installation.settings)
     with installation.api() as client:
+        migrate(installation.settings, "base")  # somebody takes the tables away under the running service
         answer = client.get("/v1/jobs")
         body = is_problem(answer, 503, "capacity.database")
         assert "no such table" not in answer.text

@@ -7,7 +7,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event
 
-from api.db import now
+from api.db import migrate, now
 from api.models import Job, JobStage, WebhookDelivery, WebhookEndpoint, new_id
 from api.services import leases, system, tallies
 from tests.api.conftest import is_problem
@@ -122,8 +122,10 @@ def test_openmetrics_is_spoken_to_those_who_ask(client):
 
 
 def test_figures_come_without_a_database_and_say_so(installation, tmp_path):
-    installation.settings = installation.settings.model_copy(update={"database_url": f"sqlite:///{tmp_path}/empty.db"})
+    installation.settings = installation.settings.model_copy(update={"database_url": f"sqlite:///{tmp_path}/other.db"})
+    migrate(installation.settings)
     with installation.api() as client:
+        migrate(installation.settings, "base")
         found = scraped(client)
         assert found["splatworks_database_up",] == 0
         assert found["splatworks_disk_free_bytes",] > 0
