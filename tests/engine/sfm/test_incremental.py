@@ -1,5 +1,6 @@
 """Mapping with marks: the same numbers as COLMAP's own without one, the same bytes whoever stopped it and where."""
 
+import contextlib
 import resource
 from collections.abc import Iterator
 from itertools import combinations
@@ -182,16 +183,21 @@ def test_a_mark_that_is_forgotten_leaves_nothing(database: Path, tmp_path: Path)
     assert not list(run.folder.iterdir())
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files() -> Iterator[None]:
-    """No file may grow beyond 33 kB, what SQLite needs and nine photos exceed: to whoever writes one that is a full disk."""
+    """No file may grow beyond 33 kB, what SQLite needs and nine photos exceed: to whoever writes one that is a full disk.
+
+    Inside a test only: pytest itself may be writing to a file.
+    """
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (33_000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-@pytest.mark.usefixtures("often", "small_files")
+@pytest.mark.usefixtures("often")
 def test_a_mark_that_the_disk_has_no_room_for_is_an_error(database: Path, tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left"), small_files():
         Run(database, tmp_path).map()
