@@ -24,6 +24,7 @@ from api.queue import CPU_QUEUE, GPU_QUEUE
 from api.services import cache, jobs, photos, routing, system, timings, videos
 from api.settings import Settings
 from api.storage import Storage
+from engine.containers import USUAL_SIZE
 from engine.errors import CapacityError, InternalError, from_dict
 from engine.options import STAGES, RunOptions
 
@@ -92,7 +93,7 @@ def given_by(session: Session, settings: Settings, capture_id: str, options: Run
 
 def size_of(photo: Photo) -> tuple[int, int]:
     """Return the width and height of a photo, or of a video's frames; most videos that do not say theirs are of this size."""
-    return photo.width or 1920, photo.height or 1080
+    return photo.width or USUAL_SIZE[0], photo.height or USUAL_SIZE[1]
 
 
 def file_name(number: int, photo: Photo) -> str:

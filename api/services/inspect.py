@@ -22,7 +22,7 @@ class PhotoLimits:
 
     min_side_px: int
     max_megapixels: float
-    max_bytes: int = 256 << 20
+    max_bytes: int
 
 
 @dataclass(frozen=True)

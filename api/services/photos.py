@@ -15,6 +15,7 @@ from api.models import Capture, Photo, new_id
 from api.services import intake, videos
 from api.services.inspect import PhotoInfo, PhotoLimits, companion_name, inspect_companion, inspect_photo
 from api.settings import Settings
+from engine.containers import container_of
 from engine.errors import InputError, SplatError
 
 MAX_NAME_BYTES = 120
@@ -82,7 +83,7 @@ def _examine(file: Received, limits: PhotoLimits) -> Examined:
 
 
 def _inspect(file: Received, name: str, limits: PhotoLimits) -> PhotoInfo:
-    container = videos.container_of(file.path)
+    container = container_of(file.path)
     if container is not None:
         return videos.inspect_video(file.path, name, container, limits)
     if file.size_bytes > limits.max_bytes:  # it was let in by a video's name

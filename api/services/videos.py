@@ -7,17 +7,11 @@ from typing import BinaryIO
 
 from api.models import Photo
 from api.services.inspect import MAX_STEPS, READ_LIMIT_BYTES, NotReadableError, PhotoInfo, PhotoLimits, boxes, check_size, take
-from engine.containers import CONTAINERS, HEAD_BYTES, SUFFIXES, video_container
+from engine.containers import CONTAINERS, SUFFIXES
 from engine.errors import InputError
 from engine.options import RunOptions
 
 MAX_TRACKS = 32  # cameras write two to six; each may hold as many boxes as are followed at all
-
-
-def container_of(path: Path) -> str | None:
-    """Return which kind of video a file is by its first bytes; None when it is none."""
-    with path.open("rb") as stream:
-        return video_container(stream.read(HEAD_BYTES))
 
 
 def is_called_video(name: str) -> bool:

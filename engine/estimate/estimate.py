@@ -16,11 +16,11 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageFilter
 
+from engine.containers import USUAL_SIZE, container_of
 from engine.errors import Cancelled, InputError
 from engine.estimate.stand_in import write_stand_in
 from engine.events import Event, Progress
 from engine.options import IngestOptions, RunOptions
-from engine.photos.frames import is_video
 from engine.photos.sources import list_sources
 from engine.workspace import Workspace, read_json
 
@@ -43,7 +43,6 @@ TRAIN_BYTES_PER_GAUSSIAN = 3 * 776 + 248  # three checkpoints for a moment, and 
 ASSET_BYTES_PER_GAUSSIAN = 260
 # How far the truth may lie off, as factors, when nothing else runs beside.
 RANGES = {"ingest": (0.5, 2.5), "poses": (0.4, 3.5), "train": (0.8, 1.25), "compress": (0.5, 2.0)}
-VIDEO_SIZE = (1920, 1080)  # of most videos; their headers are not read here
 STAND_IN_RANGE = (0.6, 1.6)
 
 
@@ -131,8 +130,8 @@ def photos_in(folder: Path, frames: int = 0) -> Photos:
     """Return the photos that ingest would read, by their headers, and so many for each video; what is neither is passed over."""
     paths, sizes = [], []
     for source in list_sources(folder):
-        if is_video(source):
-            sizes += frames * [VIDEO_SIZE]
+        if container_of(source.path):
+            sizes += frames * [USUAL_SIZE]
             continue
         try:
             with PillowImage.open(source.path) as opened:

@@ -7,7 +7,6 @@ from typing import Any
 
 from PIL import Image
 
-from engine.containers import HEAD_BYTES, video_container
 from engine.events import Warned
 from engine.options import IngestOptions
 from engine.photos.decode import Decoded, PhotoError, check_size, fit
@@ -67,12 +66,6 @@ class Studio:
     options: IngestOptions
     limits: Limits
     n_children: int
-
-
-def is_video(source: Source) -> bool:
-    """Tell by its first bytes whether a file is a video."""
-    with source.path.open("rb") as stream:
-        return video_container(stream.read(HEAD_BYTES)) is not None
 
 
 def take_frames(videos: list[Source], photos: list[Source], studio: Studio, on_frames: OnFrames) -> dict[str, list[Prepared]]:

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from engine.containers import container_of
 from engine.events import OnEvent, Progress, Warned
 from engine.options import IngestOptions, RunOptions
 from engine.photos.decode import PhotoError, decode, formats, open_photo, own_limits
 from engine.photos.finish import finish
-from engine.photos.frames import Studio, given_up, is_video, take_frames
+from engine.photos.frames import Studio, given_up, take_frames
 from engine.photos.masks import Masks, find_masks, require_some_match
 from engine.photos.masks import warn_of_partners as warn_of_masks
 from engine.photos.posed import GivenPoses, find_poses, refuse_unposed, write_given
@@ -128,7 +129,7 @@ def _prepare_all(capture: Capture, folders: Folders, pieces: Pieces, options: Ru
     )
     for_videos = Limits(_MEGAPIXELS_IN_FLIGHT, memory_bytes, PORTION_CPU_S, 0.0)
     studio = Studio(folders, pieces, options.ingest, for_videos, n_children)
-    videos = [source for source in capture.sources if is_video(source)]
+    videos = [source for source in capture.sources if container_of(source.path)]
     photos = [source for source in capture.sources if source not in videos]
     share = Share(len(photos), len(videos), options.ingest.frames, pieces.headway.on_event)
     of_videos = take_frames(videos, photos, studio, share.tell_frames)

@@ -6,6 +6,7 @@
 // every time. Forward left T and the colour so far at each bucket's start, so all buckets run at once. What forward had finished with is left out.
 #include "ellipse.h"
 #include "kernels.h"
+#include "lists.h"
 
 namespace splat::gpu {
 
@@ -100,20 +101,6 @@ template <bool GRADIENT> SPLAT_DEVICE void take_four(Held *held, int at, int k, 
     const float2 two = product_of<GRADIENT>(rows[j + 1], held->entries[four >> (16 * j + 16) & 0xffff].colour, pixel);
     held->products[(k + j) * PITCH + lane] = one, held->products[(k + j + 1) * PITCH + lane] = two;
   }
-}
-
-// The region's share of the bucket, in order; returns how many it is. Whole sets can be read: the last is filled up.
-SPLAT_DEVICE int list_entries(Held *held, const uint32_t *masks, int region, int lane) {
-  int length = 0;
-  for (int k = 0; k < BATCHES; k++) {
-    const bool touches = masks[k] >> region & 1;
-    const uint32_t all = __ballot_sync(ALL_LANES, touches);
-    if (touches) held->list[length + __popc(all & ~(ALL_LANES << lane))] = static_cast<uint16_t>(BATCH * k + lane);
-    length += __popc(all);
-  }
-  if (lane < SET) held->list[length + lane] = BUCKET;
-  __syncwarp();  // for the list, and before the first region the entries
-  return length;
 }
 
 // Adds the set's products over this lane's row of the region, at u = u0 + l11 x.
@@ -236,7 +223,7 @@ template <bool GRADIENT> __global__ void __launch_bounds__(32 * WARPS, 14) sprea
   if (lane == 0) hold(held->entries + BUCKET, Record{}, {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, NEVER});
   SPLAT_ROLLED
   for (int region = 0; region < REGIONS; region++) {
-    const int length = list_entries(held, masks, region, lane);
+    const int length = list_region(region, lane, 0, BUCKET, held->list, [&](int k) { return masks[k]; });
     if (length > 0) work_region<GRADIENT>(held, load_pixel<GRADIENT>(f, w, region, lane), region, length, lane);
   }
   for (int k = 0; k < BATCHES; k++) {

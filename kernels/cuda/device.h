@@ -34,48 +34,23 @@ SPLAT_DEVICE float vmin(float a, float b) { return fminf(a, b); }
 SPLAT_DEVICE float inside(float x, float lo, float hi) { return lo < x && x < hi ? 1.0f : 0.0f; }
 SPLAT_DEVICE float clamp(float x, float lo, float hi) { return fminf(fmaxf(x, lo), hi); }
 
-// 1 / x for x that is no denormal; relative error at most 2^-22. The exact division takes ten instructions and a call.
-SPLAT_DEVICE float fast_rcp(float x) {
+// The card's approximations, relative error at most 2^-22, with what they stand for where there is no card. Exact ones take eight to ten instructions and a call.
 #if defined(__CUDA_ARCH__)
-  float y;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
+#define SPLAT_APPROXIMATION(name, instruction, plain)         \
+  SPLAT_DEVICE float name(float x) {                          \
+    float y;                                                  \
+    asm(instruction ".approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); \
+    return y;                                                 \
+  }
 #else
-  return 1.0f / x;
+#define SPLAT_APPROXIMATION(name, instruction, plain) \
+  SPLAT_DEVICE float name(float x) { return plain; }
 #endif
-}
 
-// Square root, and one over it, of x from 0 up, or above 0; relative error at most 2^-22. Exact ones take eight instructions and a branch around a call.
-SPLAT_DEVICE float fast_sqrt(float x) {
-#if defined(__CUDA_ARCH__)
-  float y;
-  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-#else
-  return sqrtf(x);
-#endif
-}
-
-SPLAT_DEVICE float fast_rsqrt(float x) {
-#if defined(__CUDA_ARCH__)
-  float y;
-  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-#else
-  return 1.0f / sqrtf(x);
-#endif
-}
-
-// 2^x for x up to 0, zero far below; relative error at most 2^-22.
-SPLAT_DEVICE float fast_exp2(float x) {
-#if defined(__CUDA_ARCH__)
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-#else
-  return exp2f(x);
-#endif
-}
+SPLAT_APPROXIMATION(fast_rcp, "rcp", 1.0f / x)           // of x that is no denormal
+SPLAT_APPROXIMATION(fast_sqrt, "sqrt", sqrtf(x))         // of x from 0 up
+SPLAT_APPROXIMATION(fast_rsqrt, "rsqrt", 1.0f / sqrtf(x))  // of x above 0
+SPLAT_APPROXIMATION(fast_exp2, "ex2", exp2f(x))          // of x up to 0; zero far below
 
 SPLAT_DEVICE int64_t global_thread() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
 

@@ -42,7 +42,7 @@ expect_counts wide_banks_met_once "shared load" 16 6 192 24 24 0
 expect_counts wide_banks_met_twice "shared load" 16 6 192 48 24 0
 
 expect "the walk" "" "$built/splat_watched"
-for place in $(grep -n '__syncthreads\|__syncwarp' kernels/cuda/*.cu | sed 's|kernels/cuda/||' | cut -d: -f1,2); do
+for place in $(grep -n '__syncthreads\|__syncwarp' kernels/cuda/*.cu kernels/cuda/*.h | sed 's|kernels/cuda/||' | cut -d: -f1,2); do
   expect "nothing is wrong without the barrier at $place (it can go, or splat_watched needs a scene that needs it)" "race in" env "SPLAT_WATCH_WITHOUT=$place" "$built/splat_watched"
 done
 

@@ -18,7 +18,7 @@ from tests.photos import encoded, form
 from tests.services import Installation
 from worker.files import fetch
 
-LIMITS = PhotoLimits(min_side_px=1, max_megapixels=100)
+LIMITS = PhotoLimits(min_side_px=1, max_megapixels=100, max_bytes=1 << 28)
 HOSTILE = (
     "../../../etc/cron.d/x.jpg",
     "/etc/passwd.jpg",

@@ -20,7 +20,7 @@ from tests.photos import encoded
 from tests.services import installed, until
 from worker import leftovers, sweep
 
-LIMITS = PhotoLimits(1, 100)
+LIMITS = PhotoLimits(1, 100, 1 << 28)
 DAY_AGO_S = 90_000
 
 

@@ -8,7 +8,7 @@ from api.services.inspect import PhotoInfo, PhotoLimits, inspect_photo
 from engine.errors import InputError
 from tests.photos import encoded, wide_png
 
-LIMITS = PhotoLimits(min_side_px=320, max_megapixels=120)
+LIMITS = PhotoLimits(min_side_px=320, max_megapixels=120, max_bytes=1 << 28)
 # ftyp, then meta with iprp/ipco/ispe: what a phone's HEIC begins with (ISO 23008-12), two extents: a tile and the photo.
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from engine.containers import container_of
 from engine.errors import InputError
 from engine.events import Progress
 from engine.options import RunOptions
 from engine.photos import frames, ingest
-from engine.photos.frames import is_video
 from engine.photos.sources import list_sources
 from engine.workspace import Workspace
 from tests.engine.killing import kill_after, kill_at, left_behind, run_whole
@@ -71,7 +71,7 @@ def test_a_video_is_known_by_its_content_whatever_it_is_called(folder: Path, tmp
     walk(folder / "walk.mp4").rename(folder / "walk.jpg")
     write_photos(folder, 1)
     (folder / "IMG_0.jpg").rename(folder / "photo.mp4")
-    assert [is_video(source) for source in list_sources(folder)] == [False, True]
+    assert [container_of(source.path) for source in list_sources(folder)] == [None, "mp4"]
     run = Run(tmp_path)
     assert (run.stats["n_photos"], run.stats["n_videos"]) == (7, 1)
     assert run.records["photo.mp4"]["accepted"]
